@@ -1,0 +1,1 @@
+"""Memory checkpointers: the contract, the registry and the backends."""

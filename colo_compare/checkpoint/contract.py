@@ -1,0 +1,103 @@
+"""What a checkpointer is to the proxy, and the proxy to a checkpointer.
+
+A backend is a class registered under the entry-point group ``colo_compare.checkpointers``. The proxy asks
+it (`request`, `promote`) and it reports (`CheckpointHandlers`). The order of reports in one checkpoint::
+
+    request(r) or begun() -> [paused] -> [loaded] -> committed
+                                \\__________\\______-> failed
+
+Each handler is awaited: when `paused` returns, the proxy has drained the primary's port, so a backend that
+holds the guests resumes them only then. A backend that cannot tell when the primary stopped leaves `paused`
+out (capability ``reports_pause = False``): the proxy then holds everything from the request on.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from colo_compare.core.actions import CheckpointRequest
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do. The proxy asks nothing that is not stated here."""
+
+    reports_pause: bool  # calls `paused` when the primary has stopped
+    reports_load: bool  # calls `loaded` when the secondary has the new state
+    copies_state: bool  # a commit makes the secondary equal to the primary; `null` copies nothing
+    can_promote: bool  # `promote` does something; else the operator, or a cluster, makes the guest take over
+    can_fence: bool  # `promote` and `abandon` make sure that the other guest is dead or cut off first
+    starts_by_itself: bool  # calls `begun` for checkpoints that nobody requested
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a checkpoint cost; None where the backend does not know."""
+
+    pause: float | None = None  # seconds that the primary stood still
+    bytes: int | None = None  # sent while it did
+    pages: int | None = None
+    detail: Mapping[str, int | float | str] | None = None  # more, by the backend's own names
+
+
+class CheckpointHandlers(Protocol):
+    """What a backend reports. `side` is core.sides.PRIMARY or SECONDARY (the role at that time)."""
+
+    async def begun(self) -> int:
+        """Report a checkpoint that the backend started by itself; gives the epoch that it will begin."""
+
+    async def paused(self, epoch: int) -> None:
+        """Report that the primary no longer runs. Returns when its port is drained."""
+
+    async def loaded(self, epoch: int) -> None:
+        """Report that the secondary has the new state and has not run yet. Returns when its port is drained."""
+
+    async def committed(self, epoch: int, figures: Figures) -> None:
+        """Report that the secondary can take over from the new state."""
+
+    async def failed(self, epoch: int, detail: str, *, secondary_intact: bool) -> None:
+        """Report that nothing was committed. `secondary_intact`: it still has its old, complete state."""
+
+    async def guest_lost(self, side: int, detail: str) -> None:
+        """Report that a guest is gone (and fenced, if the backend can fence)."""
+
+
+class Checkpointer(ABC):
+    """A backend. Its constructor takes the options of its configuration table, validated by itself.
+
+    Class attribute `Options` is a msgspec.Struct (``forbid_unknown_fields=True``) that describes them.
+    """
+
+    capabilities: Capabilities
+
+    @abstractmethod
+    async def run(self, handlers: CheckpointHandlers) -> None:
+        """Connect, and serve until cancelled. Raises CheckpointerError when it cannot go on.
+
+        Called once, before any other method. `ready` turns true when requests can be served.
+        """
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether it is connected to what it needs."""
+
+    @abstractmethod
+    async def request(self, request: CheckpointRequest) -> None:
+        """Make a checkpoint. May return before it is made: the result comes through the handlers.
+
+        One request is under way at a time. Cancelled when the proxy stops or gives up waiting.
+        """
+
+    @abstractmethod
+    async def promote(self, side: int) -> None:
+        """Make the guest on this side take over, the other one fenced first. Raises PromotionFailed."""
+
+    @abstractmethod
+    async def abandon(self, side: int) -> None:
+        """Go on without the guest on this side, fenced first; the other one keeps running alone."""
+
+    def figures(self) -> Mapping[str, int | float | str | bool]:
+        """Give the backend's own state for `status`, by its own names."""
+        return {}
