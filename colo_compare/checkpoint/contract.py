@@ -1,10 +1,10 @@
-"""What a checkpointer is to the proxy, and the proxy to a checkpointer.
+r"""What a checkpointer is to the proxy, and the proxy to a checkpointer.
 
 A backend is a class registered under the entry-point group ``colo_compare.checkpointers``. The proxy asks
 it (`request`, `promote`) and it reports (`CheckpointHandlers`). The order of reports in one checkpoint::
 
     request(r) or begun() -> [paused] -> [loaded] -> committed
-                                \\__________\\______-> failed
+                                \__________\______-> failed
 
 Each handler is awaited: when `paused` returns, the proxy has drained the primary's port, so a backend that
 holds the guests resumes them only then. A backend that cannot tell when the primary stopped leaves `paused`
@@ -14,7 +14,9 @@ out (capability ``reports_pause = False``): the proxy then holds everything from
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
+
+import msgspec
 
 from colo_compare.core.actions import CheckpointRequest
 
@@ -51,7 +53,7 @@ class CheckpointHandlers(Protocol):
         """Report that the primary no longer runs. Returns when its port is drained."""
 
     async def loaded(self, epoch: int) -> None:
-        """Report that the secondary has the new state and has not run yet. Returns when its port is drained."""
+        """Report that the secondary has the new state, not yet running. Returns when its port is drained."""
 
     async def committed(self, epoch: int, figures: Figures) -> None:
         """Report that the secondary can take over from the new state."""
@@ -64,12 +66,25 @@ class CheckpointHandlers(Protocol):
 
 
 class Checkpointer(ABC):
-    """A backend. Its constructor takes the options of its configuration table, validated by itself.
+    """A backend: a class with a name in the entry-point group ``colo_compare.checkpointers``."""
 
-    Class attribute `Options` is a msgspec.Struct (``forbid_unknown_fields=True``) that describes them.
-    """
+    # What its configuration table may hold besides `backend`; declared with forbid_unknown_fields=True.
+    # Durations and sizes: colo_compare.quantities.
+    Options: ClassVar[type[msgspec.Struct]]
 
     capabilities: Capabilities
+
+    def __init__(self, options: msgspec.Struct) -> None:  # noqa: B027 - a backend may need no options
+        """Take the options, an instance of `Options`. Opens and starts nothing.
+
+        Raises ConfigError (paths below ``$.checkpointer``) for what the types of `Options` cannot refuse.
+        """
+
+    def check_mode(self, mode: str) -> None:  # noqa: B027 - most backends serve every mode
+        """Raise ConfigError when this backend, with its options, must not serve that mode.
+
+        Asked when the configuration is read, and before an operator changes the mode.
+        """
 
     @abstractmethod
     async def run(self, handlers: CheckpointHandlers) -> None:

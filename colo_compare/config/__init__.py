@@ -1,0 +1,29 @@
+"""The configuration: TOML and environment in, one frozen, validated `Config` out.
+
+Every mistake is a ConfigError whose path says where it is (``$.ports.primary``) and whose text says what to
+write instead.
+"""
+
+from colo_compare.config.load import load_config, runtime_changes
+from colo_compare.config.tables import (
+    CheckpointerTable,
+    Config,
+    ControlTable,
+    LogTable,
+    PortsTable,
+    ProxyTable,
+)
+from colo_compare.config.text import effective_toml, json_schema
+
+__all__ = [
+    "CheckpointerTable",
+    "Config",
+    "ControlTable",
+    "LogTable",
+    "PortsTable",
+    "ProxyTable",
+    "effective_toml",
+    "json_schema",
+    "load_config",
+    "runtime_changes",
+]

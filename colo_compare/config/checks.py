@@ -1,0 +1,106 @@
+"""What the types of single keys cannot say: combinations that make no sense, and why."""
+
+from typing import Final
+
+from colo_compare.config.tables import Config, ControlTable, PortsTable, ProxyTable
+from colo_compare.errors import ConfigError
+from colo_compare.quantities import Duration, Size
+
+# A frame from a port with offloads is up to 64 KiB and its headers; a queue that cannot hold one never moves.
+_SMALLEST_QUEUE: Final = Size(128 << 10)
+
+# struct sockaddr_un, sun_path (unix(7)): 108 bytes with the final zero.
+_LONGEST_SOCKET_PATH: Final = 107
+
+
+def check_config(config: Config) -> None:
+    """Raise ConfigError for the first combination that makes no sense."""
+    _check_proxy(config.proxy)
+    _check_ports(config.ports)
+    _check_control(config.control)
+    config.make_checkpointer().check_mode(config.proxy.mode)
+
+
+def _check_proxy(proxy: ProxyTable) -> None:
+    # Zero would be a queue that times out at once, or a request repeated without a pause.
+    for name in (
+        "compare_timeout",
+        "mirror_retry",
+        "max_interval",
+        "checkpoint_timeout",
+        "retry_interval",
+        "idle_timeout",
+        "half_open_timeout",
+        "closed_timeout",
+        "datagram_idle_timeout",
+        "fragment_timeout",
+    ):
+        duration: Duration = getattr(proxy, name)
+        if not duration:
+            raise ConfigError(f"$.proxy.{name}", "must be longer than 0s")
+    for name in ("max_held_bytes", "max_flow_bytes"):
+        size: Size = getattr(proxy, name)
+        if size < _SMALLEST_QUEUE:
+            raise ConfigError(
+                f"$.proxy.{name}", f"{size} cannot hold a frame of 64KiB: give at least {_SMALLEST_QUEUE}"
+            )
+    _check_proxy_pairs(proxy)
+
+
+def _check_proxy_pairs(proxy: ProxyTable) -> None:
+    if proxy.min_interval > proxy.max_interval:
+        raise ConfigError(
+            "$.proxy.min_interval", f"{proxy.min_interval} is longer than max_interval, {proxy.max_interval}"
+        )
+    if proxy.datagram_window >= proxy.compare_timeout:
+        raise ConfigError(
+            "$.proxy.datagram_window",
+            f"{proxy.datagram_window} is not shorter than compare_timeout, {proxy.compare_timeout}: "
+            "no datagram would ever be compared in time",
+        )
+    if proxy.max_half_open > proxy.max_flows:
+        raise ConfigError(
+            "$.proxy.max_half_open", f"{proxy.max_half_open} is more than max_flows, {proxy.max_flows}"
+        )
+    # The rewriter translates what goes to the secondary as well as what comes from it. Frames that something
+    # else mirrors never pass here, so the secondary would get acknowledgements that it rejects.
+    # The other mix, mirror without rewrite, stands: QEMU's filter-rewriter in the secondary's own QEMU
+    # translates whatever the proxy mirrors to it.
+    if proxy.rewrite and not proxy.mirror:
+        raise ConfigError(
+            "$.proxy.rewrite",
+            "true needs mirror = true: the client's frames must pass through the proxy to be rewritten; "
+            "set rewrite = false and let QEMU's filter-rewriter do it, or let the proxy mirror",
+        )
+
+
+def _check_ports(ports: PortsTable) -> None:
+    from colo_compare.ports.url import parse_port_url
+
+    seen: dict[str, str] = {}
+    for side in ("client", "primary", "secondary"):
+        url: str = getattr(ports, side)
+        try:
+            parse_port_url(url)
+        except ValueError as error:
+            raise ConfigError(f"$.ports.{side}", str(error)) from None
+        place = url.partition("?")[0]  # the same place with other options is still the same place
+        if place in seen:
+            raise ConfigError(
+                f"$.ports.{side}", f'"{place}" is the {seen[place]} port already; the three must differ'
+            )
+        seen[place] = side
+
+
+def _check_control(control: ControlTable) -> None:
+    if control.socket != "off":
+        if not control.socket.startswith("/"):
+            raise ConfigError("$.control.socket", f'"{control.socket}" must be an absolute path, or "off"')
+        if len(control.socket.encode()) > _LONGEST_SOCKET_PATH:
+            raise ConfigError(
+                "$.control.socket", f"is longer than {_LONGEST_SOCKET_PATH} bytes, a unix socket's limit"
+            )
+    if len(control.mode) not in (3, 4) or set(control.mode) - set("01234567"):
+        raise ConfigError(
+            "$.control.mode", f'"{control.mode}" is no file mode: write octal digits, like "0600"'
+        )
