@@ -1,0 +1,1 @@
+"""A demonstration on real Linux TCP, in network namespaces of its own."""

@@ -1,0 +1,107 @@
+"""What a client of the guests does, and what it sees: bytes, digests, and how long it had to wait."""
+
+import hashlib
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPResponse
+from typing import Final
+
+from colo_compare.demo import content
+from colo_compare.demo.guest import HTTP_PORT
+from colo_compare.demo.namespace import Namespace
+
+CHUNK: Final = 1 << 18  # bytes that the client takes from its socket at a time
+
+
+@dataclass
+class Download:
+    """A download, as its client saw it."""
+
+    size: int  # what was asked for, bytes
+    received: int = 0
+    seconds: float = 0.0  # from the request to the last byte
+    stall: float = 0.0  # longest time between two chunks, seconds
+    sha256: str = ""  # of what was received, once it is over
+    ports: tuple[int, int] = (0, 0)  # local TCP port, at the beginning and at the end
+
+
+class Connection:
+    """One HTTP connection to a guest: one TCP connection, which is never replaced by another."""
+
+    def __init__(self, namespace: Namespace, host: str, *, patience: float = 30.0) -> None:
+        """Connect. `patience`: seconds without a byte after which the client gives up (TimeoutError)."""
+        self._http = HTTPConnection(host, HTTP_PORT)
+        self._http.auto_open = 0
+        self.socket = namespace.call(socket.create_connection, (host, HTTP_PORT), patience)
+        self._http.sock = self.socket
+
+    @property
+    def port(self) -> int:
+        """The local TCP port."""
+        port: int = self.socket.getsockname()[1]
+        return port
+
+    def request(self, path: str) -> HTTPResponse:
+        """Ask for a path and give the response, its body not yet read. Raises ConnectionError unless 200."""
+        self._http.request("GET", path)
+        return self._accept()
+
+    def download(self, size: int, on_chunk: Callable[[Download], None] | None = None) -> Download:
+        """Download the first `size` bytes of the guests' stream.
+
+        `on_chunk` is called after every chunk. Raises ConnectionError or TimeoutError when it ends early.
+        """
+        seen = Download(size)
+        before = self.port
+        sha = hashlib.sha256()
+        began = last = time.monotonic()
+        response = self.request(f"/bytes/{size}")
+        while seen.received < size:
+            chunk = response.read1(CHUNK)
+            now = time.monotonic()
+            if not chunk:
+                raise ConnectionError(f"the connection ended after {seen.received} of {size} bytes")
+            seen.stall = max(seen.stall, now - last)
+            seen.seconds = now - began
+            last = now
+            sha.update(chunk)
+            seen.received += len(chunk)
+            if on_chunk is not None:
+                on_chunk(seen)
+        response.read()
+        seen.sha256 = sha.hexdigest()
+        seen.ports = (before, self.port)
+        return seen
+
+    def upload(self, size: int) -> str:
+        """Upload the first `size` bytes of the stream and give the digest that the guest answers."""
+        self._http.request(
+            "POST", "/digest", body=content.blocks(size), headers={"Content-Length": str(size)}
+        )
+        return self._accept().read().decode()
+
+    def _accept(self) -> HTTPResponse:
+        response = self._http.getresponse()
+        if response.status != 200:
+            raise ConnectionError(f"the guest answered {response.status}")
+        return response
+
+    def close(self) -> None:
+        """End the connection."""
+        self._http.close()
+
+    def abort(self) -> None:
+        """End the connection by a reset, as a client that goes away does."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(self.socket.detach())  # socket.close() would wait for an unread response to be closed
+        self._http.close()
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

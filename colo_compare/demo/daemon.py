@@ -1,0 +1,91 @@
+"""The proxy as a process of the lab: the real program, told what to do by a file and its control socket."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from colo_compare.demo.namespace import Namespace
+from colo_compare.errors import ControlError, SetupError
+
+Table = Mapping[str, str | int | bool]
+
+# The body of the console script, which is on no PATH in a source tree.
+PROGRAM: Final = "import sys; from colo_compare.cli import main; sys.exit(main())"
+START_LIMIT: Final = 20.0  # seconds
+
+
+def toml(tables: Mapping[str, Table]) -> str:
+    """Give tables of strings, numbers and booleans as TOML, where JSON's scalars mean the same."""
+    lines = []
+    for name, table in tables.items():
+        lines.append(f"[{name}]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+class Daemon:
+    """`colo-compare run -c FILE` in a namespace."""
+
+    def __init__(self, namespace: Namespace, directory: Path, tables: Mapping[str, Table]) -> None:
+        self.log = directory / "proxy.log"
+        self._namespace = namespace
+        self._config = directory / "colo-compare.toml"
+        self._socket = directory / "control.sock"
+        self._config.write_text(toml({**tables, "control": {"socket": str(self._socket)}}))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it is ready. Raises SetupError with its last words when it is not."""
+        self.launch()
+        end = time.monotonic() + START_LIMIT
+        while self.exit_code() is None and time.monotonic() < end:
+            try:
+                self.status()
+            except (OSError, ControlError):
+                time.sleep(0.02)
+            else:
+                return
+        raise SetupError(f"the proxy did not start: {self.last_words()}")
+
+    def launch(self) -> None:
+        """Start it, without waiting for anything."""
+        with self.log.open("ab") as log:
+            self._process = self._namespace.start(
+                [sys.executable, "-c", PROGRAM, "run", "-c", str(self._config)], stdout=log, stderr=log
+            )
+
+    def status(self) -> dict[str, Any]:
+        """Give what `colo-compare status --json` gives. Raises OSError or ControlError."""
+        raise NotImplementedError
+
+    def exit_code(self) -> int | None:
+        """Give its exit code, None while it runs; minus the signal that killed it."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def wait(self, limit: float = 10.0) -> int:
+        """Wait until it ends and give its exit code. Raises subprocess.TimeoutExpired."""
+        assert self._process is not None
+        return self._process.wait(limit)
+
+    def stop(self) -> int:
+        """Ask it to end (SIGTERM) and give its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """Let it die at once (SIGKILL)."""
+        assert self._process is not None
+        self._process.kill()
+        self.wait()
+
+    def last_words(self) -> str:
+        """Give the last line that it logged."""
+        lines = self.log.read_text(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line), "it said nothing")

@@ -1,0 +1,178 @@
+"""The lab: a client, two guests alike to the last bit of their addresses, and the proxy between them.
+
+::
+
+    client ns                  proxy ns                     guest A ns
+      eth0  ------ veth ------  client
+    10.77.0.1                   primary  ------ veth ------   eth0   10.77.0.2
+                                                            guest B ns
+                                secondary ----- veth ------   eth0   10.77.0.2, the same MAC
+
+Each guest has the kernel's own TCP stack and runs `guest.py`. The proxy is the real program, `colo-compare
+run -c FILE`, in a namespace whose interfaces have no address, no IPv6 and no ARP. Nothing here needs root
+once `namespace.become_root` has been called.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from colo_compare.demo import link
+from colo_compare.demo.daemon import Daemon, Table
+from colo_compare.demo.namespace import Namespace, sysctl
+from colo_compare.errors import SetupError
+
+CLIENT_MAC: Final = "02:77:00:00:00:01"
+GUEST_MAC: Final = "02:77:00:00:00:02"
+CLIENT4: Final = "10.77.0.1"
+GUEST4: Final = "10.77.0.2"
+CLIENT6: Final = "fd77::1"
+GUEST6: Final = "fd77::2"
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """How the lab is laid out."""
+
+    taps: bool = False  # the proxy makes taps, which become the guests' interfaces; else veth pairs
+    mtu: int = 1500
+    offloads: bool = True  # checksum and segmentation offload on the client's and the guests' interfaces
+    timestamps: tuple[int, int] = (
+        1,
+        1,
+    )  # net.ipv4.tcp_timestamps of guest A and B: 0 off, 2 no random offset
+
+
+PLAIN: Final = Wiring()
+
+
+class Guest:
+    """One guest: its namespace, its servers and its command line."""
+
+    def __init__(self, name: str, wiring: Wiring, timestamps: int) -> None:
+        self.name = name
+        self.namespace = Namespace(f"guest {name}")
+        self._wiring = wiring
+        self._timestamps = timestamps
+        self._program: subprocess.Popen[bytes] | None = None
+
+    def set_up(self) -> None:
+        """Configure its network."""
+        sysctl_here = self.namespace.call
+        sysctl_here(sysctl, "net.ipv4.tcp_timestamps", str(self._timestamps))
+        set_up_host(self.namespace, self._wiring, GUEST_MAC, GUEST4, GUEST6)
+
+    def start(self) -> None:
+        """Start its servers and wait until they listen."""
+        self._program = self.namespace.start(
+            [sys.executable, "-m", "colo_compare.demo.guest"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        if self._read() != b"ready\n":
+            raise SetupError(f"guest {self.name} did not start: see its error output above")
+        self.command(identity=self.name)
+
+    def tell(self, **command: object) -> None:
+        """Give it a command, without waiting for the answer."""
+        assert self._program is not None
+        assert self._program.stdin is not None
+        self._program.stdin.write(json.dumps(command).encode() + b"\n")
+        self._program.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer to a command."""
+        answer: dict[str, Any] = json.loads(self._read())
+        return answer
+
+    def command(self, **command: object) -> dict[str, Any]:
+        """Give it a command and wait for the answer."""
+        self.tell(**command)
+        return self.answer()
+
+    def _read(self) -> bytes:
+        assert self._program is not None
+        assert self._program.stdout is not None
+        return self._program.stdout.readline()
+
+    def kill(self) -> None:
+        """Let its host die: its link first, so that its kernel can say goodbye to no one."""
+        self.namespace.call(link.delete, "eth0")
+        self.namespace.close()
+
+
+def set_up_host(host: Namespace, wiring: Wiring, mac: str, address4: str, address6: str) -> None:
+    """Configure the network of a client or a guest, whose `eth0` exists."""
+    host.call(link.set_up_loopback)
+    host.call(link.set_up, "eth0", mac=mac, mtu=wiring.mtu, addresses=(f"{address4}/24", f"{address6}/64"))
+    if not wiring.offloads:
+        host.call(link.set_offloads, "eth0", on=False)
+
+
+class Lab:
+    """Everything above, until the end of a ``with`` statement. Guests and proxy are not started yet.
+
+    `guests[0]` (A) is the primary at first.
+    """
+
+    def __init__(self, wiring: Wiring = PLAIN) -> None:
+        self.wiring = wiring
+        with ExitStack() as stack:
+            self.directory = Path(tempfile.mkdtemp(prefix="colo-compare-"))
+            stack.callback(shutil.rmtree, self.directory)
+            self.proxy = Namespace("proxy")
+            stack.callback(self.proxy.close)
+            self.client = Namespace("client")
+            stack.callback(self.client.close)
+            self.guests: list[Guest] = []
+            for name, timestamps in zip("AB", wiring.timestamps, strict=True):
+                self.guests.append(Guest(name, wiring, timestamps))
+                stack.callback(self.guests[-1].namespace.close)
+            self._lay_cables()
+            self._stack = stack.pop_all()
+
+    def _lay_cables(self) -> None:
+        sides = {"client": self.client}
+        if not self.wiring.taps:
+            sides |= {"primary": self.guests[0].namespace, "secondary": self.guests[1].namespace}
+        for name, host in sides.items():
+            link.connect(self.proxy, name, host, "eth0")
+            self.proxy.call(link.set_up_silent, name, self.wiring.mtu)
+        set_up_host(self.client, self.wiring, CLIENT_MAC, CLIENT4, CLIENT6)
+
+    def ports(self, **parameters: str) -> dict[str, str]:
+        """Give the table [ports], with URL parameters for some sides: ``ports(secondary="fault=...")``."""
+        kind = "tap" if self.wiring.taps else "packet"
+        ports = {"client": "packet:client", "primary": f"{kind}:primary", "secondary": f"{kind}:secondary"}
+        return ports | {side: f"{ports[side]}?{text}" for side, text in parameters.items()}
+
+    def start(self, tables: Mapping[str, Table]) -> Daemon:
+        """Start the proxy, then the guests, so that neither guest has seen a frame that the other has not.
+
+        `tables` is the configuration without [control]; [ports] may be left out.
+        """
+        daemon = Daemon(self.proxy, self.directory, {"ports": self.ports(), **tables})
+        daemon.start()
+        for guest, side in zip(self.guests, ("primary", "secondary"), strict=True):
+            if self.wiring.taps:
+                self.proxy.call(link.move, side, guest.namespace, "eth0")
+            guest.set_up()
+            guest.start()
+        return daemon
+
+    def close(self) -> None:
+        """End every process and remove every trace. Safe to call twice."""
+        self._stack.close()
+
+    def __enter__(self) -> "Lab":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

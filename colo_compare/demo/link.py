@@ -1,0 +1,96 @@
+"""Interfaces of the lab, by netlink.
+
+Every function works on the namespace of the thread that calls it: ``guest.call(delete, "eth0")``.
+"""
+
+import array
+import fcntl
+import socket
+import struct
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from pyroute2 import IPRoute
+
+from colo_compare.demo.namespace import Namespace, sysctl
+
+IFF_NOARP: Final = 0x80  # include/uapi/linux/if.h
+
+# include/uapi/linux/sockios.h and ethtool.h
+SIOCETHTOOL: Final = 0x8946
+ETHTOOL_STXCSUM: Final = 0x17
+ETHTOOL_STSO: Final = 0x1F
+ETHTOOL_SGSO: Final = 0x24
+ETHTOOL_SGRO: Final = 0x2C
+
+
+def connect(near: Namespace, near_name: str, far: Namespace, far_name: str) -> None:
+    """Lay a veth pair between two namespaces; both ends are down."""
+    far_thread = far.call(threading.get_native_id)
+
+    def add() -> None:
+        with IPRoute() as ip:
+            ip.link("add", ifname=near_name, kind="veth", peer={"ifname": far_name, "net_ns_pid": far_thread})
+
+    near.call(add)
+
+
+def set_up(name: str, mac: str = "", mtu: int = 0, addresses: Sequence[str] = ()) -> None:
+    """Bring an interface up as a host's own, with addresses ("10.0.0.1/24") usable at once (no DAD)."""
+    sysctl(f"net.ipv6.conf.{name}.accept_dad", "0")
+    sysctl(f"net.ipv6.conf.{name}.accept_ra", "0")
+    with IPRoute() as ip:
+        (index,) = ip.link_lookup(ifname=name)
+        if mac:
+            ip.link("set", index=index, address=mac)
+        if mtu:
+            ip.link("set", index=index, mtu=mtu)
+        ip.link("set", index=index, state="up")
+        for address in addresses:
+            host, _, prefix = address.partition("/")
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            ip.addr("add", index=index, address=host, prefixlen=int(prefix), family=family)
+
+
+def set_up_silent(name: str, mtu: int = 0) -> None:
+    """Bring an interface up on which this host says nothing by itself: no IPv6, no ARP, no address."""
+    sysctl(f"net.ipv6.conf.{name}.disable_ipv6", "1")
+    with IPRoute() as ip:
+        (index,) = ip.link_lookup(ifname=name)
+        if mtu:
+            ip.link("set", index=index, mtu=mtu)
+        ip.link("set", index=index, flags=IFF_NOARP, mask=IFF_NOARP)
+        ip.link("set", index=index, state="up")
+
+
+def set_up_loopback() -> None:
+    """Bring `lo` up, which a new namespace has down."""
+    with IPRoute() as ip:
+        ip.link("set", index=1, state="up")
+
+
+def move(name: str, to: Namespace, new_name: str) -> None:
+    """Move an interface into another namespace, under another name; it is down then."""
+    thread = to.call(threading.get_native_id)
+    with IPRoute() as ip:
+        (index,) = ip.link_lookup(ifname=name)
+        ip.link("set", index=index, state="down")
+        ip.link("set", index=index, net_ns_pid=thread, ifname=new_name)
+
+
+def delete(name: str) -> None:
+    """Delete an interface; of a veth pair the other end goes too."""
+    with IPRoute() as ip:
+        for index in ip.link_lookup(ifname=name):
+            ip.link("del", index=index)
+
+
+def set_offloads(name: str, *, on: bool) -> None:
+    """Switch checksum and segmentation offload, both ways (what `ethtool -K` does, without the program)."""
+    commands = (ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        for command in commands if on else reversed(commands):
+            value = array.array("I", (command, on))  # struct ethtool_value
+            request = struct.pack("16sP", name.encode(), value.buffer_info()[0])  # struct ifreq
+            fcntl.ioctl(handle, SIOCETHTOOL, request.ljust(40, b"\0"))
