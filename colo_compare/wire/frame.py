@@ -8,6 +8,10 @@ from typing import Final
 
 from librt.strings import read_i16_be, read_i32_be
 
+from colo_compare.wire import ethernet
+from colo_compare.wire.ethernet import ETHERNET_LEN, VLAN_TAG_LEN, network_start
+from colo_compare.wire.ipv6 import MALFORMED, skip_extension_headers
+
 # Kinds. Plain integers, as the hot path compares them for each frame (an Enum member costs a dict look-up
 # in plain CPython and a generic attribute access under mypyc).
 TCP: Final = 0
@@ -117,10 +121,9 @@ class Frame:
         self.more_fragments = False
 
 
-_ETHERNET_LEN: Final = 14
+FRAGMENT_MARK: Final = 0xFF  # in a key: no VLAN id begins so
+
 _NO_PORTS: Final = b"\x00\x00\x00\x00"
-_MAX_VLAN_BYTES: Final = 8  # of the key: four tags
-_MAX_EXTENSION_HEADERS: Final = 16  # RFC 8200 names six; a limit, so that one frame cannot cost milliseconds
 _MAX_DATAGRAM: Final = 0xFFFF
 
 
@@ -135,7 +138,7 @@ def parse_frame(data: bytes, header_len: int, inbound: bool) -> Frame:
     and the other end's as the guest sends them (source, destination), the two ports (ICMP echo: the
     identifier twice; no ports: zeros), then two bytes for each VLAN id, then one byte of protocol unless that
     is TCP. An untagged IPv4 TCP frame that a guest sent therefore has for its key one slice of the frame.
-    A FRAGMENT's key has zero ports, and ends with 0xFF (no VLAN id begins so) and the protocol, also for TCP.
+    A FRAGMENT's key has zero ports, and ends with FRAGMENT_MARK and the protocol, also for TCP.
 
     Of the virtio-net header only gso_size is looked at: a GSO frame (Linux: BIG TCP) may have a zero where
     the IP length is, and any UDP length. A GSO type that nobody knows so never loses a frame; what it means
@@ -144,7 +147,7 @@ def parse_frame(data: bytes, header_len: int, inbound: bool) -> Frame:
     Never raises. Whatever is no well-formed IP gives kind OPAQUE and a reason.
     """
     frame = Frame(data, header_len)
-    l3 = header_len + _ETHERNET_LEN
+    l3 = header_len + ETHERNET_LEN
     # The common case at once: untagged, IPv4 without options, TCP, not a fragment. Two reads tell: EtherType,
     # version and header length; then flags, fragment offset and protocol (TOS and TTL masked out).
     if (
@@ -177,30 +180,23 @@ def parse_frame(data: bytes, header_len: int, inbound: bool) -> Frame:
 def _parse_ethernet(frame: Frame, inbound: bool) -> int:
     """Parse any frame behind its virtio-net header; gives the reason for which it is opaque."""
     data = frame.data
-    size = len(data)
-    if size < frame.header_len:
+    if len(data) < frame.header_len:
         return BAD_VNET_HEADER
-    l3 = frame.header_len + _ETHERNET_LEN
-    if size < l3:
+    l3 = network_start(data, frame.header_len)
+    if l3 == 0:
         return RUNT
-    ethertype = (data[l3 - 2] << 8) | data[l3 - 1]
     vlans = b""
-    while ethertype in (0x8100, 0x88A8, 0x9100):
-        if len(vlans) == _MAX_VLAN_BYTES:
-            return NON_IP
-        if size < l3 + 4:
-            return RUNT
-        vlans += bytes((data[l3] & 0x0F, data[l3 + 1]))
-        l3 += 4
-        ethertype = (data[l3 - 2] << 8) | data[l3 - 1]
+    for tag in range(frame.header_len + ETHERNET_LEN, l3, VLAN_TAG_LEN):
+        vlans += bytes((data[tag] & 0x0F, data[tag + 1]))
     frame.l3 = l3
-    if ethertype == 0x0800:
+    ethertype = (data[l3 - 2] << 8) | data[l3 - 1]
+    if ethertype == ethernet.IPV4:
         return _parse_ipv4(frame, vlans, inbound)
-    if ethertype == 0x86DD:
+    if ethertype == ethernet.IPV6:
         return _parse_ipv6(frame, vlans, inbound)
-    if ethertype == 0x0806:
+    if ethertype == ethernet.ARP:
         return ARP
-    if ethertype == 0x88CC or ethertype < 0x0600:  # IEEE 802.3, 3.2.6: below it is a length
+    if ethertype == ethernet.LLDP or ethertype < ethernet.MIN_ETHERTYPE:
         return LINK_CONTROL
     return NON_IP
 
@@ -257,33 +253,18 @@ def _parse_ipv6(frame: Frame, vlans: bytes, inbound: bool) -> int:
         return TRUNCATED
     frame.version = 6
     frame.end = end
-    protocol = data[l3 + 6]
-    headers = 0
-    fragment = False
-    while not fragment and protocol in (0, 43, 44, 60):  # hop-by-hop, routing, fragment, destination options
-        if l4 + 8 > end or headers == _MAX_EXTENSION_HEADERS:
-            return BAD_IP_HEADER
-        headers += 1
-        if protocol == 44:
-            word = (data[l4 + 2] << 8) | data[l4 + 3]
-            fragment = word & 0xFFF9 != 0  # else an atomic fragment (RFC 6946): the whole datagram
-            if fragment:
-                identification: int = read_i32_be(data, l4 + 4)
-                frame.fragment_id = identification & 0xFFFFFFFF
-                frame.fragment_offset = word & 0xFFF8
-                frame.more_fragments = word & 1 != 0
-            protocol = data[l4]
-            l4 += 8
-        else:
-            protocol = data[l4]
-            l4 += 8 + data[l4 + 1] * 8
-    if l4 > end:
+    protocol, l4, fragment = skip_extension_headers(data, l4, end, data[l3 + 6])
+    if protocol == MALFORMED:
         return BAD_IP_HEADER
     frame.protocol = protocol
     frame.l4 = l4
-    if fragment:
-        return _parse_fragment(frame, vlans, inbound)
-    return _parse_transport(frame, vlans, inbound)
+    if fragment == 0:
+        return _parse_transport(frame, vlans, inbound)
+    identification: int = read_i32_be(data, fragment + 4)
+    frame.fragment_id = identification & 0xFFFFFFFF
+    frame.fragment_offset = (data[fragment + 2] << 8) | (data[fragment + 3] & 0xF8)
+    frame.more_fragments = data[fragment + 3] & 1 != 0
+    return _parse_fragment(frame, vlans, inbound)
 
 
 def _parse_fragment(frame: Frame, vlans: bytes, inbound: bool) -> int:
@@ -293,7 +274,7 @@ def _parse_fragment(frame: Frame, vlans: bytes, inbound: bool) -> int:
         return BAD_IP_HEADER
     frame.kind = FRAGMENT
     frame.payload = frame.l4
-    frame.key = _flow_key(frame, _NO_PORTS, vlans + bytes((0xFF, frame.protocol)), inbound)
+    frame.key = _flow_key(frame, _NO_PORTS, vlans + bytes((FRAGMENT_MARK, frame.protocol)), inbound)
     return NOT_OPAQUE
 
 
