@@ -32,9 +32,8 @@ def unsolicited_advertisement(mac: bytes, address: bytes, vlans: tuple[int, ...]
     """
     body = bytes((_OVERRIDE, 0, 0, 0)) + address + _TARGET_LINK_LAYER_ADDRESS + mac
     length = 4 + len(body)
-    ip = (
-        b"\x60\x00\x00\x00" + length.to_bytes(2, "big") + bytes((ICMPV6_PROTOCOL, 255)) + address + _ALL_NODES
-    )
+    ip = b"\x60\x00\x00\x00" + length.to_bytes(2, "big") + bytes((ICMPV6_PROTOCOL, 255))
+    ip += address + _ALL_NODES
     icmp = bytes((_NEIGHBOUR_ADVERTISEMENT, 0, 0, 0)) + body
     checksum = internet_checksum(icmp, 0, length, pseudo_header_sum(ip, 6, 0, ICMPV6_PROTOCOL, length))
     packet = ip + icmp[:2] + checksum.to_bytes(2, "big") + body

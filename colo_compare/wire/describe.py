@@ -11,7 +11,7 @@ _IPV6_KEY_LEN: Final = 36  # of two addresses and ports; no IPv4 key gets as lon
 
 
 def describe_flow(key: bytes) -> str:
-    """Give a flow key as a person reads it: ``tcp 10.0.0.2:80 - 10.0.0.1:43210 vlan 5``, the guest's end first.
+    """Give a flow key in words, the guest's end first: ``tcp 10.0.0.2:80 - 10.0.0.1:43210 vlan 5``.
 
     An opaque frame's empty key gives ``(no flow)``.
     """

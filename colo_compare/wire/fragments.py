@@ -13,7 +13,7 @@ _MAX_LENGTH: Final = 0xFFFF  # of what an IP length field can tell
 
 
 def join_fragments(fragments: list[Frame], inbound: bool) -> Frame | None:
-    """Give the datagram that these fragments make up, as one frame without fragmentation; None while it is incomplete.
+    """Give the datagram that these fragments make up, as one whole frame; None while it is incomplete.
 
     All are kind FRAGMENT, of one key and identification, in any order; `inbound` is as for `parse_frame`. The
     frame has the Ethernet and IP headers of the first fragment, corrected, an empty virtio-net header where
@@ -21,7 +21,7 @@ def join_fragments(fragments: list[Frame], inbound: bool) -> Frame | None:
 
     Fragments that repeat bytes are accepted as long as they agree. Where they do not, or do not fit one
     length, no two receivers agree about the datagram either (RFC 5722 has it dropped): the result is one
-    opaque frame, BAD_IP_HEADER, of all fragments' bytes, as soon as that is known.
+    opaque frame, BAD_IP_HEADER, of all fragments' bytes.
     """
     ordered = sorted(fragments, key=_offset)
     total = -1
@@ -64,7 +64,7 @@ def _disagreement(ordered: list[Frame]) -> Frame:
 
 
 def _whole_header(first: Frame, length: int) -> bytes:
-    """Give the Ethernet and IP headers for `length` bytes of unfragmented payload, nothing if that is too long."""
+    """Give the Ethernet and IP headers for `length` bytes of whole payload, nothing if that is too long."""
     l3 = first.l3 - first.header_len
     header = bytearray(first.data[first.header_len : first.l4])
     if first.version == 4:

@@ -1,7 +1,6 @@
-"""What a port without offloads needs: checksums completed, large frames cut to segments, no virtio-net header.
+"""Frames for a port without offloads: checksums completed, large frames cut, no virtio-net header.
 
-What the kernel does for a frame with such a header (skb_checksum_help, tcp_gso_segment and __udp_gso_segment
-in Linux), in plain bytes.
+What Linux does in skb_checksum_help, tcp_gso_segment and __udp_gso_segment, on plain bytes.
 """
 
 from typing import Final

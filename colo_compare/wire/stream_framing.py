@@ -1,4 +1,4 @@
-"""QEMU's framing of frames on a byte stream (net/socket.c, net/stream.c, net/filter-mirror.c, net/colo-compare.c).
+"""QEMU's framing of frames on a byte stream (its net/stream.c, net/filter-mirror.c, net/colo-compare.c).
 
 Without virtio-net headers: 4 bytes of big-endian length, then the frame. With them (vnet_hdr_support=on): 4
 bytes of length of header and frame, 4 bytes of length of the header alone, the header, the frame. The header
@@ -87,9 +87,8 @@ class StreamDecoder:
                 frames.append(data[start:end])
             else:
                 body = start + self.peer_header_len
-                frames.append(
-                    data[start:body] + bytes(VNET_HEADER_LEN - self.peer_header_len) + data[body:end]
-                )
+                missing = bytes(VNET_HEADER_LEN - self.peer_header_len)
+                frames.append(b"".join((data[start:body], missing, memoryview(data)[body:end])))
             at = end
         if at < size:
             self._parts.append(data[at:])
