@@ -14,6 +14,7 @@ once `namespace.become_root` has been called.
 """
 
 import json
+import select
 import shutil
 import subprocess
 import sys
@@ -25,8 +26,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from colo_compare.demo import link
-from colo_compare.demo.daemon import Daemon, Table
 from colo_compare.demo.namespace import Namespace, sysctl
+from colo_compare.demo.proxy_process import ProxyProcess, Table
 from colo_compare.errors import SetupError
 
 CLIENT_MAC: Final = "02:77:00:00:00:01"
@@ -35,6 +36,7 @@ CLIENT4: Final = "10.77.0.1"
 GUEST4: Final = "10.77.0.2"
 CLIENT6: Final = "fd77::1"
 GUEST6: Final = "fd77::2"
+ANSWER_LIMIT: Final = 60.0  # seconds that a guest has to answer a command
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class Guest:
     def _read(self) -> bytes:
         assert self._program is not None
         assert self._program.stdout is not None
+        if not select.select([self._program.stdout], [], [], ANSWER_LIMIT)[0]:
+            raise SetupError(f"guest {self.name} does not answer")
         return self._program.stdout.readline()
 
     def kill(self) -> None:
@@ -122,13 +126,15 @@ class Lab:
     `guests[0]` (A) is the primary at first.
     """
 
+    proxy: ProxyProcess  # once started
+
     def __init__(self, wiring: Wiring = PLAIN) -> None:
         self.wiring = wiring
         with ExitStack() as stack:
             self.directory = Path(tempfile.mkdtemp(prefix="colo-compare-"))
             stack.callback(shutil.rmtree, self.directory)
-            self.proxy = Namespace("proxy")
-            stack.callback(self.proxy.close)
+            self.proxy_namespace = Namespace("proxy")
+            stack.callback(self.proxy_namespace.close)
             self.client = Namespace("client")
             stack.callback(self.client.close)
             self.guests: list[Guest] = []
@@ -143,8 +149,8 @@ class Lab:
         if not self.wiring.taps:
             sides |= {"primary": self.guests[0].namespace, "secondary": self.guests[1].namespace}
         for name, host in sides.items():
-            link.connect(self.proxy, name, host, "eth0")
-            self.proxy.call(link.set_up_silent, name, self.wiring.mtu)
+            link.connect(self.proxy_namespace, name, host, "eth0")
+            self.proxy_namespace.call(link.set_up_silent, name, self.wiring.mtu)
         set_up_host(self.client, self.wiring, CLIENT_MAC, CLIENT4, CLIENT6)
 
     def ports(self, **parameters: str) -> dict[str, str]:
@@ -153,19 +159,18 @@ class Lab:
         ports = {"client": "packet:client", "primary": f"{kind}:primary", "secondary": f"{kind}:secondary"}
         return ports | {side: f"{ports[side]}?{text}" for side, text in parameters.items()}
 
-    def start(self, tables: Mapping[str, Table]) -> Daemon:
+    def start(self, tables: Mapping[str, Table]) -> None:
         """Start the proxy, then the guests, so that neither guest has seen a frame that the other has not.
 
         `tables` is the configuration without [control]; [ports] may be left out.
         """
-        daemon = Daemon(self.proxy, self.directory, {"ports": self.ports(), **tables})
-        daemon.start()
+        self.proxy = ProxyProcess(self.proxy_namespace, self.directory, {"ports": self.ports(), **tables})
+        self.proxy.start()
         for guest, side in zip(self.guests, ("primary", "secondary"), strict=True):
             if self.wiring.taps:
-                self.proxy.call(link.move, side, guest.namespace, "eth0")
+                self.proxy_namespace.call(link.move, side, guest.namespace, "eth0")
             guest.set_up()
             guest.start()
-        return daemon
 
     def close(self) -> None:
         """End every process and remove every trace. Safe to call twice."""

@@ -12,15 +12,13 @@ from typing import Any, Final
 from colo_compare.demo.namespace import Namespace
 from colo_compare.errors import ControlError, SetupError
 
-Table = Mapping[str, str | int | bool]
+Table = Mapping[str, str | int | bool | list[str]]
 
-# The body of the console script, which is on no PATH in a source tree.
-PROGRAM: Final = "import sys; from colo_compare.cli import main; sys.exit(main())"
 START_LIMIT: Final = 20.0  # seconds
 
 
 def toml(tables: Mapping[str, Table]) -> str:
-    """Give tables of strings, numbers and booleans as TOML, where JSON's scalars mean the same."""
+    """Give tables of strings, numbers, booleans and lists as TOML, for which JSON's notation means the same."""
     lines = []
     for name, table in tables.items():
         lines.append(f"[{name}]")
@@ -28,7 +26,7 @@ def toml(tables: Mapping[str, Table]) -> str:
     return "\n".join(lines) + "\n"
 
 
-class Daemon:
+class ProxyProcess:
     """`colo-compare run -c FILE` in a namespace."""
 
     def __init__(self, namespace: Namespace, directory: Path, tables: Mapping[str, Table]) -> None:
@@ -56,11 +54,15 @@ class Daemon:
         """Start it, without waiting for anything."""
         with self.log.open("ab") as log:
             self._process = self._namespace.start(
-                [sys.executable, "-c", PROGRAM, "run", "-c", str(self._config)], stdout=log, stderr=log
+                [sys.executable, "-m", "colo_compare", "run", "-c", str(self._config)], stdout=log, stderr=log
             )
 
     def status(self) -> dict[str, Any]:
         """Give what `colo-compare status --json` gives. Raises OSError or ControlError."""
+        raise NotImplementedError
+
+    def promote(self) -> None:
+        """Let the secondary take over. Raises OSError or ControlError."""
         raise NotImplementedError
 
     def exit_code(self) -> int | None:
