@@ -19,10 +19,12 @@ _SECONDS: Final = {
     "h": Decimal(3600),
     "d": Decimal(86400),
 }
+_UNITS_DOWN: Final = tuple(reversed(_SECONDS.items()))
 _BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
-# Nine digits on each side of the point: enough for every use, and exact in the arithmetic below.
-_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(us|ms|s|m|h|d)")
+# 9 + 6 digits: the most that a double gives back exactly, so what is printed reads back to the same number.
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(us|ms|s|m|h|d)")
+_TOO_LARGE: Final = Decimal(10**9)
 _SIZE: Final = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB|TiB)")
 
 
@@ -40,13 +42,18 @@ class Duration(float):
         return cls(Decimal(match[1]) * _SECONDS[match[2]])
 
     def __str__(self) -> str:
-        """Give the text that parses to this very number, in the largest unit without a fraction."""
-        seconds = Decimal(float.__repr__(self))
-        for unit in ("d", "h", "m", "s", "ms", "us"):
-            number = (seconds / _SECONDS[unit]).to_integral_value()
-            if number and number * _SECONDS[unit] == seconds:
-                return f"{number:f}{unit}"
-        return f"{seconds.normalize():f}s"
+        """Give a text that parses to this very number, one without a fraction where there is such a text.
+
+        A number that no text gives (Duration(1 / 3)) is rounded to microseconds.
+        """
+        exact = Decimal(float.__repr__(self))
+        for places in (0, 6):
+            for unit, seconds in _UNITS_DOWN:
+                number = (exact / seconds).quantize(Decimal(10) ** -places)
+                if float(number * seconds) == self and (number or unit == "s") and number < _TOO_LARGE:
+                    text = f"{number:f}"
+                    return f"{text.rstrip('0').rstrip('.') if places else text}{unit}"
+        return f"{float(self):.6f}s"
 
 
 class Period(Duration):

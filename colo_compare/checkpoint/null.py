@@ -46,8 +46,8 @@ class NullCheckpointer(Checkpointer):
         if mode == PROTECT and not self._options.assume_deterministic:
             raise ConfigError(
                 "$.checkpointer.backend",
-                '"null" copies no state, so a diverged secondary could never take over: name a backend '
-                "that does, use mode observe, or, for guests that cannot diverge, set assume_deterministic = true",
+                '"null" copies no state, so a secondary that diverges could not take over: name a backend '
+                "that does, use mode observe, or set assume_deterministic = true for guests that cannot",
             )
 
     async def run(self, handlers: CheckpointHandlers) -> None:

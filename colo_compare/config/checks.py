@@ -4,13 +4,21 @@ from typing import Final
 
 from colo_compare.config.tables import Config, ControlTable, PortsTable, ProxyTable
 from colo_compare.errors import ConfigError
+from colo_compare.ports.url import (
+    MAX_SOCKET_PATH,
+    DgramTarget,
+    MemoryTarget,
+    PacketTarget,
+    PcapTarget,
+    StreamTarget,
+    TapTarget,
+    Target,
+    parse_port_url,
+)
 from colo_compare.quantities import Duration, Size
 
 # A frame from a port with offloads is up to 64 KiB and its headers; a queue that cannot hold one never moves.
 _SMALLEST_QUEUE: Final = Size(128 << 10)
-
-# struct sockaddr_un, sun_path (unix(7)): 108 bytes with the final zero.
-_LONGEST_SOCKET_PATH: Final = 107
 
 
 def check_config(config: Config) -> None:
@@ -75,30 +83,42 @@ def _check_proxy_pairs(proxy: ProxyTable) -> None:
 
 
 def _check_ports(ports: PortsTable) -> None:
-    from colo_compare.ports.url import parse_port_url
-
-    seen: dict[str, str] = {}
+    seen: dict[str, str] = {}  # place: side
     for side in ("client", "primary", "secondary"):
         url: str = getattr(ports, side)
         try:
-            parse_port_url(url)
+            place = _place(parse_port_url(url).target)
         except ValueError as error:
             raise ConfigError(f"$.ports.{side}", str(error)) from None
-        place = url.partition("?")[0]  # the same place with other options is still the same place
         if place in seen:
             raise ConfigError(
-                f"$.ports.{side}", f'"{place}" is the {seen[place]} port already; the three must differ'
+                f"$.ports.{side}", f"{place} is the {seen[place]} port already; the three must differ"
             )
         seen[place] = side
+
+
+def _place(target: Target) -> str:
+    """Say what a port takes hold of, whatever the options: two sides at one place would hear each other."""
+    match target:
+        case PacketTarget() | TapTarget():
+            return f"interface {target.interface}"
+        case StreamTarget():
+            return f"socket {target.address}"
+        case DgramTarget():
+            return f"socket {target.path}"
+        case PcapTarget():
+            return f"file {target.path}"
+        case MemoryTarget():
+            return f"memory {target.name}"
 
 
 def _check_control(control: ControlTable) -> None:
     if control.socket != "off":
         if not control.socket.startswith("/"):
             raise ConfigError("$.control.socket", f'"{control.socket}" must be an absolute path, or "off"')
-        if len(control.socket.encode()) > _LONGEST_SOCKET_PATH:
+        if len(control.socket.encode()) > MAX_SOCKET_PATH:
             raise ConfigError(
-                "$.control.socket", f"is longer than {_LONGEST_SOCKET_PATH} bytes, a unix socket's limit"
+                "$.control.socket", f"is longer than {MAX_SOCKET_PATH} bytes, a unix socket's limit"
             )
     if len(control.mode) not in (3, 4) or set(control.mode) - set("01234567"):
         raise ConfigError(
