@@ -1,0 +1,145 @@
+"""`colo-compare run`: one configuration file, three ports, one checkpointer, signals and a control socket."""
+
+import gc
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from colo_compare.checkpoint.contract import Checkpointer
+from colo_compare.config import Config, load_config, runtime_changes
+from colo_compare.core.counters import OPERATOR
+from colo_compare.core.settings import PROTECT
+from colo_compare.errors import CheckpointerError, ColoCompareError, ConfigError, ControlError
+from colo_compare.logs import Log
+from colo_compare.loop import Loop
+from colo_compare.ports import open_port
+from colo_compare.status import loop_status
+
+logger: Final = logging.getLogger(__name__)
+
+
+def run(path: Path, environ: Mapping[str, str]) -> None:
+    """Run the daemon until it is told to stop. Raises ColoCompareError when it cannot go on."""
+    config = load_config(path, environ)
+    log = Log(sys.stderr)
+    log.configure(config.log.level, config.log.format)
+    with log.opened():
+        trio.run(Daemon(path, environ, config, log).run)
+
+
+class Daemon:
+    """What belongs to the process, round a Loop."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str], config: Config, log: Log) -> None:
+        self._path = path
+        self._environ = environ
+        self._config = config
+        self._log = log
+        self._checkpointer: Checkpointer = config.make_checkpointer()
+        self._loop: Loop | None = None
+
+    async def run(self) -> None:
+        """Run until a signal, or an error that the mode cannot absorb."""
+        failure: ColoCompareError | None = None
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._obey, signals, nursery.cancel_scope)
+                try:
+                    await self._serve(nursery)
+                except ColoCompareError as error:
+                    failure = error  # raised below: a nursery would wrap it in a group
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _serve(self, nursery: trio.Nursery) -> None:
+        config = self._config
+        urls = config.ports
+        async with AsyncExitStack() as stack:
+            client, primary, secondary = [
+                await stack.enter_async_context(open_port(url))
+                for url in (urls.client, urls.primary, urls.secondary)
+            ]
+            settings = config.settings(self._checkpointer.capabilities)
+            self._loop = Loop(settings, client, primary, secondary, self._checkpointer)
+            # Everything that exists by now lives as long as the process: modules, configuration, ports. Taken
+            # out of the collector's sight, it is not walked through again at each full collection, which
+            # then only looks at what traffic has made.
+            gc.collect()
+            gc.freeze()
+            logger.info(
+                "started: mode %s, client %s, primary %s, secondary %s, checkpointer %s",
+                settings.mode, urls.client, urls.primary, urls.secondary, config.checkpointer.backend,
+            )  # fmt: skip
+            await self._loop.run()
+
+    # Signals
+
+    async def _obey(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
+        async for number in signals:
+            logger.info("got %s", signal.Signals(number).name)
+            if number == signal.SIGHUP:
+                self.reload()
+            elif self._loop is None:  # still opening its ports
+                everything.cancel()
+            else:
+                self._loop.stop()
+
+    def reload(self) -> None:
+        """Read the configuration again, and take what can be taken while running.
+
+        A file with a mistake changes nothing. What needs a restart is named in the log, each time until the
+        restart.
+        """
+        try:
+            new = load_config(self._path, self._environ)
+        except ConfigError:
+            logger.exception("the configuration was not taken, the old one stays")
+            return
+        old = self._config
+        for path in runtime_changes(old, new):
+            logger.warning("%s has changed: this takes effect at the next restart", path)
+        fixed = {name: getattr(old.proxy, name) for name in ("mode", "mirror", "rewrite")}
+        self._config = msgspec.structs.replace(
+            old, proxy=msgspec.structs.replace(new.proxy, **fixed), log=new.log
+        )
+        self._log.configure(new.log.level, new.log.format)
+        if self._loop is not None:
+            self._loop.apply(self._config.settings(self._checkpointer.capabilities))
+        logger.info("the configuration was read again")
+
+    # Control
+
+    def status(self) -> dict[str, Any]:
+        """Give the state of everything."""
+        return loop_status(self._running(), self._config.checkpointer.backend)
+
+    async def promote(self) -> dict[str, Any]:
+        """Move the service to the secondary. Raises ControlError."""
+        loop = self._running()
+        try:
+            await loop.failover.promote("asked for by the operator")
+        except CheckpointerError as error:
+            raise ControlError(f"not promoted: {error}") from error
+        return {"primary": loop.primary.port.url}
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Ask for a checkpoint; gives the epoch that it will begin. Raises ControlError."""
+        loop = self._running()
+        if loop.proxy.mode != PROTECT:
+            raise ControlError(f"mode {loop.proxy.mode} makes no checkpoints")
+        loop.proxy.request_checkpoint(OPERATOR, trio.current_time())
+        loop.perform()
+        return {"epoch": loop.proxy.epoch + 1}
+
+    def _running(self) -> Loop:
+        if self._loop is None:
+            raise ControlError("the daemon is still opening its ports: ask again in a moment")
+        return self._loop

@@ -1,0 +1,191 @@
+"""What happens when a side is lost, and when an operator moves the service to the other guest (rule 8).
+
+Losses come from anywhere: a port that breaks in any task, a backend that reports one, a core that gives the
+secondary up. They are queued here and handled one by one by one task, as fencing a guest may take seconds.
+
+Fencing has two parts. The proxy is the only way from a guest to the client network, so closing its own port
+cuts the guest off, whatever that guest does afterwards: this never fails and always comes first. The
+checkpointer's part (`promote` and `abandon`: kill the guest, release the other one from the pair) follows
+where it can do it.
+"""
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from colo_compare.checkpoint.contract import Checkpointer
+from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY, SIDE_NAMES
+from colo_compare.errors import CheckpointerError, PortClosed, PromotionFailed
+from colo_compare.link import Link
+
+if TYPE_CHECKING:
+    from colo_compare.loop import Loop
+
+logger: Final = logging.getLogger(__name__)
+
+# A backend has limits of its own, which know what it waits for (a power switch may take half a minute). This
+# one only ends what would otherwise hang for ever.
+FENCING_LIMIT: Final = 120.0  # seconds
+
+
+class Failover:
+    """Handles lost sides and promotions, one at a time."""
+
+    def __init__(self, loop: "Loop", checkpointer: Checkpointer) -> None:
+        self._loop = loop
+        self._checkpointer = checkpointer
+        self._lost: deque[tuple[Link, str]] = deque()
+        self._reported = trio.Event()
+        self._promotion: trio.Event | None = None  # set when the promotion under way ends
+        self.reason = ""  # of the promotion that succeeded
+
+    def report(self, link: Link, why: str) -> None:
+        """Note that a link is lost; what follows is done by `run`. Only the first report of a link counts."""
+        if link.failure:
+            return
+        link.failure = why
+        self._lost.append((link, why))
+        self._reported.set()
+
+    def report_guest(self, side: int, why: str) -> None:
+        """Note that the backend says that the guest on a side (its role now) is gone."""
+        link = self._loop.secondary if side == SECONDARY else self._loop.primary
+        if link is None:
+            logger.info(
+                "the checkpointer reports that the %s is gone, which was known: %s", SIDE_NAMES[side], why
+            )
+        else:
+            self.report(link, f"the checkpointer reports: {why}")
+
+    async def run(self) -> None:
+        """Handle losses until cancelled."""
+        while True:
+            await self._reported.wait()
+            # A promotion by the operator finishes first: its end decides which role a lost link has.
+            await self.while_promoting()
+            link, why = self._lost.popleft()
+            if not self._lost:
+                self._reported = trio.Event()
+            if link.role == CLIENT:
+                self._loop.end(
+                    PortClosed(
+                        f"the client port {link.port.url} is gone ({why}): nobody can be served; "
+                        "bring the interface or peer back and start again"
+                    )
+                )
+            elif link.role == SECONDARY:
+                await self._lose_secondary(link, why)
+            elif link.role == PRIMARY:
+                await self._lose_primary(link, why)
+
+    async def while_promoting(self) -> None:
+        """Wait for the end of the promotion that is under way, if one is.
+
+        The timers and the requests for checkpoints wait here. Else a core that hears nothing from a dead
+        primary's checkpoint could give the secondary up while the backend is about to promote it.
+        """
+        while self._promotion is not None:
+            await self._promotion.wait()
+
+    # Loss of the secondary
+
+    async def _lose_secondary(self, link: Link, why: str) -> None:
+        logger.error("the secondary (port %s) is lost: %s", link.port.url, why)
+        link.fence(why)
+        self._loop.secondary = None
+        await link.port.aclose()
+        try:
+            with trio.fail_after(self._loop.settings.checkpoint_timeout):
+                await self._loop.checkpointing.settle()
+                await self._checkpointer.abandon(SECONDARY)
+        except Exception:  # a third party's code; the guest is cut off by its port already
+            logger.exception("the checkpointer could not abandon the secondary")
+        # The core may have given the secondary up by itself: then this call changes nothing.
+        self._loop.proxy.lose_secondary(trio.current_time())
+        self._loop.perform()
+
+    # Loss of the primary, and promotion
+
+    async def _lose_primary(self, link: Link, why: str) -> None:
+        logger.critical("the primary (port %s) is lost: %s", link.port.url, why)
+        gone = f"the primary (port {link.port.url}) is gone ({why})"
+        obstacle = self._obstacle()
+        if obstacle:
+            self._loop.end(PortClosed(f"{gone}, and nothing can take over: {obstacle}"))
+            return
+        try:
+            await self._promote(f"the primary is lost: {why}")
+        except CheckpointerError as error:
+            # Not promoted all the same: the backend could not fence, so the old primary might still run.
+            self._loop.end(PromotionFailed(f"{gone}, and the secondary could not take over: {error}"))
+
+    async def promote(self, why: str) -> None:
+        """Move the service to the secondary by an operator's decision.
+
+        Raises PromotionFailed when there is nothing that could take over, or the backend refuses; the
+        primary then serves on.
+        """
+        obstacle = self._obstacle()
+        if obstacle:
+            raise PromotionFailed(f"nothing can take over: {obstacle}")
+        if self._promotion is not None:
+            raise PromotionFailed("a promotion is under way already")
+        await self._promote(why)
+
+    async def _promote(self, why: str) -> None:
+        self._promotion = trio.Event()
+        try:
+            await self._fence_and_take_over()
+            # From here to the end of the swap nothing waits: frames are received in the old roles before it
+            # and in the new ones after it.
+            obstacle = self._obstacle()
+            if obstacle:
+                raise PromotionFailed(f"nothing can take over any more: {obstacle}")
+            self._loop.proxy.promote(trio.current_time())
+            old = self._loop.promoted()
+            old.fence(old.failure or why)
+            self._loop.checkpointing.forget()
+            self._loop.perform()
+        finally:
+            self._promotion.set()
+            self._promotion = None
+        self.reason = why
+        logger.warning("the guest on port %s is the primary now: %s", self._loop.primary.port.url, why)
+        await old.port.aclose()
+
+    async def _fence_and_take_over(self) -> None:
+        """Let the backend do its part. Raises PromotionFailed."""
+        if not self._checkpointer.capabilities.can_promote:
+            logger.warning(
+                "the checkpointer cannot promote: the proxy cuts the old primary off from the network; that this "
+                "guest is dead, and the other one runs, is for the operator or the cluster to see to"
+            )
+            return
+        try:
+            with trio.fail_after(FENCING_LIMIT):
+                await self._checkpointer.promote(SECONDARY)
+        except Exception as error:  # a third party's code
+            raise PromotionFailed(describe(error)) from error
+
+    def _obstacle(self) -> str:
+        """Say why the secondary cannot take over now ("" if it can)."""
+        loop = self._loop
+        if loop.secondary is None:
+            return f"there is no secondary (mode {loop.proxy.mode})"
+        if loop.secondary.failure:
+            return f"the secondary is lost: {loop.secondary.failure}"
+        if not loop.proxy.protected:
+            return (
+                f"the secondary is not equal to the primary (mode {loop.proxy.mode}, no committed checkpoint)"
+            )
+        return ""
+
+
+def describe(error: Exception) -> str:
+    """Give one line about a backend's error: its words, with the type where it is not one of ours."""
+    if isinstance(error, trio.TooSlowError):
+        return "no answer in time"
+    text = str(error).replace("\n", " ")
+    return text if isinstance(error, CheckpointerError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,290 @@
+"""The trio shell round the core: reads ports, feeds the core, performs its actions, runs its timers.
+
+One nursery, no locks. The core is only ever called in a stretch of code without an ``await``: take frames or
+a report, call the core, take its actions, hand them to the ports. Two tasks therefore never interleave
+inside such a stretch, and the actions of one call are performed before the next call begins. Everything that
+has to wait (a port that is full, a backend that fences a guest) waits outside of it.
+
+Frames go from the reading task straight to the ports' send_batch. Memory channels between tasks were tried:
+8 us for each hop, more than the whole comparison costs.
+
+Back-pressure. Nothing is dropped to save memory (rule 6), so what a port does not take waits in its link's
+backlog, and the loop stops reading what fills it:
+
+- the client port has a backlog: the primary is not read. The secondary is, as its frames release memory.
+- a guest port has a backlog: the client is not read.
+- the core has no room for a side's frames (`Proxy.wants`): that side is not read.
+
+A reader that waits for frames when its gate shuts still gives the one batch that ends its wait: a backlog is
+bounded by what the core emits for a batch from each side, and at a commit by what the core had held.
+
+A *secondary* that takes nothing must not stop the service for ever, though: after `checkpoint_timeout`
+without a single frame taken it is lost, by the same measure as one that does not finish a checkpoint. In the
+modes that do not protect it must not even delay the client: there its backlog is bounded by dropping,
+counted; for a guest whose output reaches nobody that is ordinary network loss. A *primary* that takes nothing
+is left to its checkpointer: whether it is dead, or paused, or slow cannot be told from here, and declaring it
+dead would be a failover.
+"""
+
+import logging
+from collections import deque
+from typing import Final
+
+import trio
+
+from colo_compare.checkpoint.contract import Checkpointer
+from colo_compare.checkpointing import Checkpointing
+from colo_compare.core.actions import CheckpointAborted, Event, SideLost
+from colo_compare.core.proxy import Proxy
+from colo_compare.core.settings import PROTECT, Settings
+from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
+from colo_compare.errors import PortError
+from colo_compare.event_log import log_event
+from colo_compare.failover import Failover
+from colo_compare.link import LOST, Link
+from colo_compare.ports.port import FramePort
+from colo_compare.wire.frame import Frame, parse_frame
+
+logger: Final = logging.getLogger(__name__)
+
+KEPT_EVENTS: Final = 32  # for `status`
+UNPROTECTED_BACKLOG: Final = 4096  # frames that may wait for a secondary in the modes that do not protect
+
+
+class Loop:
+    """Runs one proxy between three opened ports, with one checkpointer.
+
+    Times are trio's (`trio.current_time`), so a test's MockClock is the core's clock too.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: FramePort,
+        primary: FramePort,
+        secondary: FramePort,
+        checkpointer: Checkpointer,
+    ) -> None:
+        self.started_at = trio.current_time()
+        self.settings = settings
+        self.proxy = Proxy(settings, self.started_at)
+        self.client = Link(CLIENT, client)
+        self.primary = Link(PRIMARY, primary)
+        self.secondary: Link | None = Link(SECONDARY, secondary)
+        self.links: Final = (self.client, self.primary, self.secondary)  # by name, the lost ones too
+        self.checkpointing = Checkpointing(self, checkpointer)
+        self.failover = Failover(self, checkpointer)
+        self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._nursery: trio.Nursery | None = None
+        self._error: Exception | None = None
+        self.stopping = False
+        self._changed = trio.Event()  # while stopping: set when the core has done something
+        self._sleep = trio.CancelScope()  # of the timer task
+        self._wakes_at = 0.0  # when that task wakes up by itself
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until `stop`, or until nothing is left that could go on.
+
+        Raises PortClosed when the client port, or the last guest, is gone, and PromotionFailed when the
+        primary is gone and the secondary could not take over. Any other exception is a bug: the core is
+        never called again after one, as it might release what it must hold.
+        """
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self.checkpointing.run_backend)
+            nursery.start_soon(self.checkpointing.serve_requests)
+            nursery.start_soon(self.failover.run)
+            self.proxy.start(trio.current_time())
+            self.perform()
+            for link in self.links:
+                nursery.start_soon(self._read, link)
+                nursery.start_soon(self._flush, link)
+            nursery.start_soon(self._run_timers)
+            task_status.started()
+        if self._error is not None:
+            raise self._error
+
+    # Stopping
+
+    def stop(self) -> None:
+        """Stop: first call gracefully, second call at once."""
+        if self._nursery is None:
+            return
+        if self.stopping:
+            self._nursery.cancel_scope.cancel()
+        else:
+            self.stopping = True
+            self._nursery.start_soon(self._wind_down)
+
+    def end(self, error: Exception) -> None:
+        """End the loop now: `run` raises this error (the first one, if there are several)."""
+        if self._error is None:
+            self._error = error
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    async def _wind_down(self) -> None:
+        """Take nothing more from the client, let what is held match or reach its deadline, and end."""
+        logger.info("stopping: no more client frames, %d frames are held", self.proxy.held_frames)
+        with trio.move_on_after(self.settings.compare_timeout):
+            while self.proxy.held_frames or self.client.backlog:
+                self._changed = trio.Event()
+                await self._changed.wait()
+        if self.proxy.held_frames or self.client.backlog:
+            logger.warning(
+                "stopped: left behind are %d held frames, and %d that the client port had not taken",
+                self.proxy.held_frames,
+                len(self.client.backlog),
+            )
+        else:
+            logger.info("stopped: nothing was left behind")
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    # Frames in
+
+    async def _read(self, link: Link) -> None:
+        port = link.port
+        while link.role != LOST:
+            if not self._may_read(link):
+                await link.wait_at_gate()
+                continue
+            try:
+                batch = await port.receive_batch()
+            except (PortError, OSError) as error:
+                self.failover.report(link, str(error))
+                return
+            # The link may have been fenced, and the stop begun, while this task waited.
+            if link.role != LOST and not (self.stopping and link is self.client):
+                self.feed(link, batch)
+
+    def feed(self, link: Link, batch: list[bytes]) -> None:
+        """Give frames that a port has just given to the core, and perform what follows."""
+        inbound = link.role == CLIENT
+        header_len = link.port.header_len
+        frames = [parse_frame(data, header_len, inbound) for data in batch]
+        self.proxy.receive(link.role, frames, trio.current_time())
+        self.perform()
+
+    def drain(self, link: Link) -> None:
+        """Feed everything that the guest has sent so far, whether or not its port is being read now."""
+        try:
+            batch = link.port.drain()
+        except (PortError, OSError) as error:
+            self.failover.report(link, str(error))
+        else:
+            if batch:
+                self.feed(link, batch)
+
+    def _may_read(self, link: Link) -> bool:
+        if link.role == CLIENT:
+            if self.stopping or self.primary.backlog:
+                return False
+            if self.secondary is not None and self.secondary.backlog and self.proxy.mode == PROTECT:
+                return False
+        elif link.role == PRIMARY and self.client.backlog:
+            return False
+        return self.proxy.wants(link.role)
+
+    def _open_gates(self) -> None:
+        for link in self.links:
+            if link.waits_at_gate and self._may_read(link):
+                link.open_gate()
+
+    # Actions out
+
+    def perform(self) -> None:
+        """Do what the core wants done. To be called after each call of the core, before any await."""
+        actions = self.proxy.take_actions()
+        if actions.to_primary:
+            self._send(self.primary, actions.to_primary)
+        if actions.to_secondary and self.secondary is not None:
+            self._send_secondary(self.secondary, actions.to_secondary)
+        if actions.to_client:
+            self._send(self.client, actions.to_client)
+        for event in actions.events:
+            self._tell(event)
+        for request in actions.requests:
+            self.checkpointing.ask(request)
+        # Held frames come and go, and with them the next deadline moves on all the time. Only an earlier one
+        # is worth the work of waking the timer task; for a later one it wakes in vain, and looks again.
+        due = self.proxy.next_timer()
+        if due < self._wakes_at:
+            self._wakes_at = due
+            self._sleep.deadline = due
+        self._open_gates()
+        self._changed.set()
+
+    def _send(self, link: Link, frames: list[Frame]) -> None:
+        try:
+            link.send(frames)
+        except (PortError, OSError) as error:
+            self.failover.report(link, str(error))
+
+    def _send_secondary(self, link: Link, frames: list[Frame]) -> None:
+        if len(link.backlog) >= UNPROTECTED_BACKLOG and self.proxy.mode != PROTECT:
+            link.dropped += len(frames)
+        else:
+            self._send(link, frames)
+
+    def _tell(self, event: Event) -> None:
+        self.events.append(event)
+        log_event(event)
+        if isinstance(event, CheckpointAborted):
+            self.checkpointing.aborted(event.epoch)
+        elif isinstance(event, SideLost) and event.side == SECONDARY and self.secondary is not None:
+            # The core's own decision (too many failures, no answer in time).
+            self.failover.report(self.secondary, "it did not complete a checkpoint")
+
+    async def _flush(self, link: Link) -> None:
+        """Send a link's backlog whenever its port has room."""
+        while link.role != LOST:
+            await link.backlogged.wait()
+            try:
+                while link.backlog:
+                    with trio.CancelScope(deadline=self._patience(link)) as scope:
+                        await link.port.wait_writable()
+                    if scope.cancelled_caught and link.role == SECONDARY:  # not promoted meanwhile
+                        self.failover.report(
+                            link, f"its port has taken no frame for {self.settings.checkpoint_timeout:g} s"
+                        )
+                        return
+                    if link.backlog:  # it may have been fenced meanwhile
+                        link.flush()
+            except (PortError, OSError) as error:
+                self.failover.report(link, str(error))
+                return
+            self._open_gates()
+            self._changed.set()
+
+    def _patience(self, link: Link) -> float:
+        """Give the time until which a port may take nothing."""
+        if link.role == SECONDARY:
+            return link.stuck_since + self.settings.checkpoint_timeout
+        return float("inf")
+
+    # Time
+
+    async def _run_timers(self) -> None:
+        while True:
+            self._wakes_at = self.proxy.next_timer()
+            with trio.CancelScope(deadline=self._wakes_at) as self._sleep:
+                await trio.sleep_forever()
+            await self.failover.while_promoting()
+            self.proxy.handle_timer(trio.current_time())
+            self.perform()
+
+    # Changes
+
+    def apply(self, settings: Settings) -> None:
+        """Take new settings while running."""
+        self.settings = settings
+        self.proxy.apply(settings, trio.current_time())
+        self.perform()
+
+    def promoted(self) -> Link:
+        """Swap the roles, in the same stretch of code as Proxy.promote; gives the old primary's link."""
+        assert self.secondary is not None
+        old, self.primary, self.secondary = self.primary, self.secondary, None
+        self.primary.role = PRIMARY
+        return old
