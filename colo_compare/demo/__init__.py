@@ -1,1 +1,53 @@
-"""A demonstration on real Linux TCP, in network namespaces of its own."""
+"""`colo-compare demo`: a failover and a divergence on real Linux TCP, in network namespaces of its own."""
+
+import argparse
+import signal
+import sys
+from typing import NoReturn
+
+from colo_compare.quantities import Size
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "--size",
+        type=_size,
+        default=Size(200 << 20),
+        help="of the download (default: 200MiB)",
+        metavar="SIZE",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; 0 if everything held that it shows, 1 if not.
+
+    Raises SetupError when the machine does not allow it.
+    """
+    from colo_compare.demo.divergence import show_divergence
+    from colo_compare.demo.failover import show_failover
+    from colo_compare.demo.namespace import become_root
+    from colo_compare.demo.screen import Screen
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    become_root()
+    screen = Screen(sys.stdout)
+    show_failover(screen, args.size)
+    show_divergence(screen)
+    screen.summary()
+    return 0 if screen.all_held else 1
+
+
+def _size(text: str) -> Size:
+    try:
+        return Size.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """End by an exception, so that everything is taken away on the way out."""
+    sys.exit(128 + number)

@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from typing import Final
@@ -91,7 +92,9 @@ class Connection:
         return response
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; a thread that waits for its bytes is woken up."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
         self._http.close()
 
     def abort(self) -> None:

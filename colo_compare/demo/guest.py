@@ -75,10 +75,11 @@ class HttpHandler(BaseHTTPRequestHandler):
 
 
 def signed(size: int, name: str) -> Iterable[bytes]:
-    """Give `content.blocks(size)` with `name` written over the bytes in the middle."""
+    """Give `content.blocks(size)` with this guest's name written over the bytes in the middle."""
+    signature = f"{name} speaking: I am guest {name}".encode()
     whole = bytearray(b"".join(content.blocks(size)))
     middle = size // 2
-    whole[middle : middle + len(name)] = name.encode()
+    whole[middle : middle + len(signature)] = signature
     return (bytes(whole),)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from colo_compare.control import call
 from colo_compare.demo.namespace import Namespace
 from colo_compare.errors import ControlError, SetupError
 
@@ -18,7 +19,7 @@ START_LIMIT: Final = 20.0  # seconds
 
 
 def toml(tables: Mapping[str, Table]) -> str:
-    """Give tables of strings, numbers, booleans and lists as TOML, for which JSON's notation means the same."""
+    """Give tables of texts, numbers, booleans and lists as TOML, for which JSON's notation means the same."""
     lines = []
     for name, table in tables.items():
         lines.append(f"[{name}]")
@@ -44,7 +45,7 @@ class ProxyProcess:
         while self.exit_code() is None and time.monotonic() < end:
             try:
                 self.status()
-            except (OSError, ControlError):
+            except ControlError:
                 time.sleep(0.02)
             else:
                 return
@@ -58,12 +59,13 @@ class ProxyProcess:
             )
 
     def status(self) -> dict[str, Any]:
-        """Give what `colo-compare status --json` gives. Raises OSError or ControlError."""
-        raise NotImplementedError
+        """Give what `colo-compare status --json` gives. Raises ControlError when it does not answer."""
+        status: dict[str, Any] = call(self._socket, "status")
+        return status
 
     def promote(self) -> None:
-        """Let the secondary take over. Raises OSError or ControlError."""
-        raise NotImplementedError
+        """Let the secondary take over. Raises ControlError when it refuses."""
+        call(self._socket, "promote")
 
     def exit_code(self) -> int | None:
         """Give its exit code, None while it runs; minus the signal that killed it."""

@@ -1,0 +1,70 @@
+"""What the demo shows: lines for 80 columns, one that moves where there is a terminal, a verdict."""
+
+import shutil
+import sys
+import textwrap
+from typing import Final, TextIO
+
+WIDTH: Final = 80
+INDENT: Final = "   "
+
+
+class Screen:
+    """Writes for a person, and keeps what was found for the summary at the end.
+
+    Without a terminal (a pipe, a CI log) there are no control codes and no moving line.
+    """
+
+    def __init__(self, out: TextIO = sys.stdout) -> None:
+        self._out = out
+        self._moves = out.isatty()
+        self._moving = False
+        self._rows: list[tuple[str, str, bool]] = []
+
+    @property
+    def all_held(self) -> bool:
+        """Whether everything that was checked so far was found as it must be."""
+        return bool(self._rows) and all(held for _, _, held in self._rows)
+
+    def title(self, text: str) -> None:
+        """Begin a part."""
+        self.say("")
+        self._write(f"{self._bold(text)}\n")
+
+    def say(self, text: str) -> None:
+        """Write a paragraph."""
+        lines = textwrap.wrap(text, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT) or [""]
+        self._write("".join(f"{line}\n" for line in lines))
+
+    def show(self, text: str) -> None:
+        """Write lines as they are."""
+        self._write("".join(f"{INDENT}{line}\n" for line in text.splitlines()))
+
+    def move(self, text: str) -> None:
+        """Rewrite the moving line (nothing without a terminal)."""
+        if self._moves:
+            width = min(WIDTH, shutil.get_terminal_size().columns)
+            self._out.write(f"\r\x1b[K{INDENT}{text}"[: width + 3])
+            self._out.flush()
+            self._moving = True
+
+    def check(self, what: str, seen: str, held: bool) -> None:
+        """Keep a row for the summary: what was looked at, what was seen, whether it is as it must be."""
+        self._rows.append((what, seen, held))
+
+    def summary(self) -> None:
+        """Write the table of all that was checked."""
+        self.title("Summary")
+        widest = max(len(what) for what, _, _ in self._rows)
+        for what, seen, held in self._rows:
+            self._write(f"{INDENT}{'ok    ' if held else 'FAILED'}  {what:<{widest}}  {seen}\n")
+
+    def _write(self, text: str) -> None:
+        if self._moving:
+            self._out.write("\r\x1b[K")
+            self._moving = False
+        self._out.write(text)
+        self._out.flush()
+
+    def _bold(self, text: str) -> str:
+        return f"\x1b[1m{text}\x1b[0m" if self._moves else text
