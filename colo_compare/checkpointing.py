@@ -6,14 +6,13 @@ handler does, as the backend must not be able to swallow it.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from colo_compare.checkpoint.contract import Checkpointer, Figures
 from colo_compare.core.actions import CheckpointRequest
+from colo_compare.core.epochs import PAUSED
 from colo_compare.core.sides import SIDE_NAMES
 from colo_compare.failover import describe
 
@@ -39,7 +38,7 @@ class Checkpointing:
         self._epoch: int | None = None  # of the checkpoint under way, until its result is known
         self._serving = trio.CancelScope()  # of the request that the backend serves now
         self._busy = False  # whether it serves one
-        self._idle = trio.Event()  # set when it has served one
+        self._changed = trio.Event()  # set when one of these has changed
 
     # Requests
 
@@ -57,14 +56,29 @@ class Checkpointing:
     def forget(self) -> None:
         """Cancel what is asked for: nobody waits for it any more."""
         self._next = None
-        self._epoch = None
+        self._conclude()
         self._serving.cancel()
 
     async def settle(self) -> None:
         """Cancel what is asked for, and wait until the backend has let go of it."""
         self.forget()
         while self._busy:
-            await self._idle.wait()
+            await self._changed.wait()
+
+    async def conclude(self) -> bool:
+        """Bring the checkpoint under way to its end, before a promotion; say whether its result is known.
+
+        One that cannot have touched the secondary yet is cancelled. Any other one has until the time-out that
+        the core, too, allows it: where the primary is dead, the backend finds that out much sooner.
+        """
+        with trio.move_on_after(self._loop.settings.checkpoint_timeout):
+            while self._epoch is not None and not self._intact():
+                await self._changed.wait()
+        if self._epoch is not None and self._intact():
+            self._fail(self._epoch, "cancelled by a promotion", secondary_intact=True)
+        known = self._epoch is None
+        await self.settle()
+        return known
 
     async def serve_requests(self) -> None:
         """Pass requests on until cancelled."""
@@ -83,8 +97,7 @@ class Checkpointing:
             with trio.CancelScope() as self._serving:
                 await self._serve(request)
             self._busy = False
-            self._idle.set()
-            self._idle = trio.Event()
+            self._note_change()
 
     async def _serve(self, request: CheckpointRequest) -> None:
         try:
@@ -116,12 +129,22 @@ class Checkpointing:
         Surely means: the primary had not stopped, so nothing can have been loaded. Holding for a while in
         vain is the safe mistake; going on with offsets that the secondary no longer has is the other one.
         """
-        return self.checkpointer.capabilities.reports_pause and self._loop.proxy.checkpoint_state != "paused"
+        if self._next is not None:
+            return True  # the backend has not even been asked
+        return self.checkpointer.capabilities.reports_pause and self._loop.proxy.checkpoint_state != PAUSED
+
+    def _conclude(self) -> None:
+        self._epoch = None
+        self._note_change()
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     def _fail(self, epoch: int, detail: str, *, secondary_intact: bool) -> None:
         if not self._expects(epoch, "failed"):
             return
-        self._epoch = None
+        self._conclude()
         self._loop.proxy.failed(epoch, detail, secondary_intact, trio.current_time())
         self._loop.perform()
 
@@ -129,7 +152,7 @@ class Checkpointing:
 
     async def begun(self) -> int:
         """Take the report of a checkpoint that the backend started by itself."""
-        with self._core():
+        with self._loop.core():
             epoch = self._loop.proxy.begun(trio.current_time())
             self._epoch = epoch
             self._loop.perform()
@@ -138,7 +161,7 @@ class Checkpointing:
     async def paused(self, epoch: int) -> None:
         """Take the report that the primary stopped: everything it sent before belongs to the checkpoint."""
         if self._expects(epoch, "paused"):
-            with self._core():
+            with self._loop.core():
                 self._loop.drain(self._loop.primary)
                 self._loop.proxy.paused(epoch, trio.current_time())
                 self._loop.perform()
@@ -146,7 +169,7 @@ class Checkpointing:
     async def loaded(self, epoch: int) -> None:
         """Take the report that the secondary was loaded: everything it sent before is void."""
         if self._expects(epoch, "loaded"):
-            with self._core():
+            with self._loop.core():
                 self._drain_secondary()
                 self._loop.proxy.loaded(epoch, trio.current_time())
                 self._loop.perform()
@@ -154,9 +177,9 @@ class Checkpointing:
     async def committed(self, epoch: int, figures: Figures) -> None:
         """Take the report that the secondary can take over from the new state."""
         if self._expects(epoch, "committed"):
-            self._epoch = None
+            self._conclude()
             self.last_figures = figures
-            with self._core():
+            with self._loop.core():
                 if not self.checkpointer.capabilities.reports_load:
                     # The next best moment. What the secondary sent before it was loaded would otherwise be
                     # read later and be taken, with the wrong offsets, for its new self's words.
@@ -166,7 +189,7 @@ class Checkpointing:
 
     async def failed(self, epoch: int, detail: str, *, secondary_intact: bool) -> None:
         """Take the report that nothing was committed."""
-        with self._core():
+        with self._loop.core():
             self._fail(epoch, detail, secondary_intact=secondary_intact)
 
     async def guest_lost(self, side: int, detail: str) -> None:
@@ -191,12 +214,3 @@ class Checkpointing:
             "no checkpoint is under way" if self._epoch is None else f"epoch {self._epoch} is under way",
         )
         return False
-
-    @contextmanager
-    def _core(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self._epoch = None  # whatever the backend makes of this, the core is not called again
-            self._loop.end(error)
-            raise

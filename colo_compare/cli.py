@@ -16,6 +16,7 @@ from colo_compare.errors import (
     ColoCompareError,
     ConfigError,
     ControlError,
+    ControlRefused,
     PortError,
     SetupError,
 )
@@ -28,6 +29,8 @@ NO_CHECKPOINTER: Final = 4
 NO_DAEMON: Final = 5
 INTERNAL: Final = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED: Final = 130  # 128 + SIGINT, as a shell says it
+
+PROMOTION_LIMIT: Final = 180.0  # seconds: a guest may have to be fenced by its power switch first
 
 EXIT_CODES: Final = """\
 exit codes:
@@ -46,6 +49,7 @@ _CODES: Final[tuple[tuple[type[ColoCompareError], int], ...]] = (
     (PortError, NO_PORT),
     (SetupError, NO_PORT),
     (CheckpointerError, NO_CHECKPOINTER),
+    (ControlRefused, NEGATIVE),
     (ControlError, NO_DAEMON),
 )
 
@@ -174,7 +178,7 @@ def _add_socket(parser: argparse.ArgumentParser) -> None:
         "-s",
         "--socket",
         metavar="PATH",
-        help="the daemon's control socket (default: $COLO_COMPARE_CONTROL__SOCKET, or that of the configuration)",
+        help="the daemon's control socket (default: $COLO_COMPARE_CONTROL__SOCKET, or the built-in one)",
     )
 
 
@@ -205,7 +209,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _promote(args: argparse.Namespace) -> int:
-    answer = _call(args, "promote")
+    answer = _call(args, "promote", timeout=PROMOTION_LIMIT)
     print(f"promoted: the guest on port {answer['primary']} is the primary now")
     return OK
 
@@ -216,9 +220,10 @@ def _checkpoint(args: argparse.Namespace) -> int:
     return OK
 
 
-def _call(args: argparse.Namespace, command: str) -> dict[str, Any]:
+def _call(args: argparse.Namespace, method: str, timeout: float = 10.0) -> dict[str, Any]:
     from colo_compare.config import ControlTable
     from colo_compare.control import call
 
     path = args.socket or os.environ.get("COLO_COMPARE_CONTROL__SOCKET") or ControlTable().socket
-    return call(Path(path), command)
+    answer: dict[str, Any] = call(Path(path), method, timeout=timeout)
+    return answer

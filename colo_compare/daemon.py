@@ -14,9 +14,10 @@ import trio
 
 from colo_compare.checkpoint.contract import Checkpointer
 from colo_compare.config import Config, load_config, runtime_changes
+from colo_compare.control import serve_control
 from colo_compare.core.counters import OPERATOR
 from colo_compare.core.settings import PROTECT
-from colo_compare.errors import CheckpointerError, ColoCompareError, ConfigError, ControlError
+from colo_compare.errors import CheckpointerError, ColoCompareError, ConfigError, ControlRefused
 from colo_compare.logs import Log
 from colo_compare.loop import Loop
 from colo_compare.ports import open_port
@@ -67,6 +68,7 @@ class Daemon:
                 await stack.enter_async_context(open_port(url))
                 for url in (urls.client, urls.primary, urls.secondary)
             ]
+            await self._open_control(nursery)
             settings = config.settings(self._checkpointer.capabilities)
             self._loop = Loop(settings, client, primary, secondary, self._checkpointer)
             # Everything that exists by now lives as long as the process: modules, configuration, ports. Taken
@@ -79,6 +81,12 @@ class Daemon:
                 settings.mode, urls.client, urls.primary, urls.secondary, config.checkpointer.backend,
             )  # fmt: skip
             await self._loop.run()
+
+    async def _open_control(self, nursery: trio.Nursery) -> None:
+        control = self._config.control
+        if control.socket != "off":
+            methods = {"status": self.status, "promote": self.promote, "checkpoint": self.checkpoint}
+            await nursery.start(serve_control, Path(control.socket), control.file_mode, methods)
 
     # Signals
 
@@ -117,29 +125,30 @@ class Daemon:
 
     # Control
 
-    def status(self) -> dict[str, Any]:
+    async def status(self, params: dict[str, Any]) -> dict[str, Any]:
         """Give the state of everything."""
         return loop_status(self._running(), self._config.checkpointer.backend)
 
-    async def promote(self) -> dict[str, Any]:
-        """Move the service to the secondary. Raises ControlError."""
+    async def promote(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Move the service to the secondary. Raises ControlRefused."""
         loop = self._running()
         try:
             await loop.failover.promote("asked for by the operator")
         except CheckpointerError as error:
-            raise ControlError(f"not promoted: {error}") from error
+            raise ControlRefused(f"not promoted: {error}") from error
         return {"primary": loop.primary.port.url}
 
-    def checkpoint(self) -> dict[str, Any]:
-        """Ask for a checkpoint; gives the epoch that it will begin. Raises ControlError."""
+    async def checkpoint(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Ask for a checkpoint; gives the epoch that it will begin. Raises ControlRefused."""
         loop = self._running()
         if loop.proxy.mode != PROTECT:
-            raise ControlError(f"mode {loop.proxy.mode} makes no checkpoints")
-        loop.proxy.request_checkpoint(OPERATOR, trio.current_time())
-        loop.perform()
+            raise ControlRefused(f"mode {loop.proxy.mode} makes no checkpoints")
+        with loop.core():
+            loop.proxy.request_checkpoint(OPERATOR, trio.current_time())
+            loop.perform()
         return {"epoch": loop.proxy.epoch + 1}
 
     def _running(self) -> Loop:
         if self._loop is None:
-            raise ControlError("the daemon is still opening its ports: ask again in a moment")
+            raise ControlRefused("the daemon is still opening its ports: ask again in a moment")
         return self._loop

@@ -12,7 +12,8 @@
     │   ├── CheckpointFailed        one checkpoint failed
     │   └── PromotionFailed         a guest could not be promoted
     ├── CaptureError                a capture file cannot be read or written
-    ├── ControlError                a control request was refused or no daemon answers
+    ├── ControlError                no daemon answers on the control socket, or it cannot be made
+    │   └── ControlRefused          the daemon answered, and said no
     └── SetupError                  taps, bridges or namespaces cannot be made, checked or removed
 
 Messages say what happened, to what, and what to do about it, on one line: the commands print them as they
@@ -66,7 +67,11 @@ class CaptureError(ColoCompareError):
 
 
 class ControlError(ColoCompareError):
-    """A control request was refused, or no daemon answers on the control socket."""
+    """No daemon answers on the control socket, or the socket cannot be made."""
+
+
+class ControlRefused(ControlError):
+    """The daemon refused a control request; the message is its own words."""
 
 
 class SetupError(ColoCompareError):

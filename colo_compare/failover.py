@@ -46,6 +46,16 @@ class Failover:
         if link.failure:
             return
         link.failure = why
+        if link.role == CLIENT:
+            self._loop.end(
+                PortClosed(
+                    f"the client port {link.port.url} is gone ({why}): nobody can be served; "
+                    "bring the interface or peer back and start again"
+                )
+            )
+            return
+        if link.role == SECONDARY:
+            self._loop.checkpointing.forget()  # there is nobody left to load the state
         self._lost.append((link, why))
         self._reported.set()
 
@@ -68,14 +78,7 @@ class Failover:
             link, why = self._lost.popleft()
             if not self._lost:
                 self._reported = trio.Event()
-            if link.role == CLIENT:
-                self._loop.end(
-                    PortClosed(
-                        f"the client port {link.port.url} is gone ({why}): nobody can be served; "
-                        "bring the interface or peer back and start again"
-                    )
-                )
-            elif link.role == SECONDARY:
+            if link.role == SECONDARY:
                 await self._lose_secondary(link, why)
             elif link.role == PRIMARY:
                 await self._lose_primary(link, why)
@@ -95,16 +98,23 @@ class Failover:
         logger.error("the secondary (port %s) is lost: %s", link.port.url, why)
         link.fence(why)
         self._loop.secondary = None
-        await link.port.aclose()
-        try:
-            with trio.fail_after(self._loop.settings.checkpoint_timeout):
-                await self._loop.checkpointing.settle()
-                await self._checkpointer.abandon(SECONDARY)
-        except Exception:  # a third party's code; the guest is cut off by its port already
-            logger.exception("the checkpointer could not abandon the secondary")
-        # The core may have given the secondary up by itself: then this call changes nothing.
+        # It is cut off now, which is all that the client needs: what is held can go at once. (The core may
+        # have given the secondary up by itself: then this call changes nothing.) Waiting for the backend
+        # would stop the service for as long as a power switch takes.
         self._loop.proxy.lose_secondary(trio.current_time())
         self._loop.perform()
+        await link.port.aclose()
+        # In a task of its own, as the next loss must not wait for it either.
+        self._loop.start_soon(self._abandon)
+
+    async def _abandon(self) -> None:
+        """Let the backend do its part: above all, a primary that stands still in a checkpoint must run on."""
+        try:
+            with trio.fail_after(FENCING_LIMIT):
+                await self._loop.checkpointing.settle()
+                await self._checkpointer.abandon(SECONDARY)
+        except Exception:  # a third party's code
+            logger.exception("the checkpointer could not abandon the secondary")
 
     # Loss of the primary, and promotion
 
@@ -137,17 +147,23 @@ class Failover:
     async def _promote(self, why: str) -> None:
         self._promotion = trio.Event()
         try:
+            # The secondary takes over from the old state or from the new one, and which one it is must be
+            # known first: nothing in between exists.
+            if not await self._loop.checkpointing.conclude():
+                raise PromotionFailed(
+                    "the checkpoint under way came to no result: the secondary's state is unknown"
+                )
             await self._fence_and_take_over()
-            # From here to the end of the swap nothing waits: frames are received in the old roles before it
-            # and in the new ones after it.
             obstacle = self._obstacle()
             if obstacle:
                 raise PromotionFailed(f"nothing can take over any more: {obstacle}")
-            self._loop.proxy.promote(trio.current_time())
-            old = self._loop.promoted()
-            old.fence(old.failure or why)
-            self._loop.checkpointing.forget()
-            self._loop.perform()
+            # Nothing waits in here: frames are received in the old roles before it, in the new ones after it.
+            with self._loop.core():
+                self._loop.proxy.promote(trio.current_time())
+                old = self._loop.swap()
+                old.fence(old.failure or why)
+                self._loop.checkpointing.forget()
+                self._loop.perform()
         finally:
             self._promotion.set()
             self._promotion = None
@@ -159,8 +175,8 @@ class Failover:
         """Let the backend do its part. Raises PromotionFailed."""
         if not self._checkpointer.capabilities.can_promote:
             logger.warning(
-                "the checkpointer cannot promote: the proxy cuts the old primary off from the network; that this "
-                "guest is dead, and the other one runs, is for the operator or the cluster to see to"
+                "the checkpointer cannot promote: the proxy only cuts the old primary off from the network; "
+                "that this guest is dead, and the other one runs, is for others to see to"
             )
             return
         try:

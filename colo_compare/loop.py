@@ -28,6 +28,8 @@ dead would be a failover.
 
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -103,6 +105,11 @@ class Loop:
             task_status.started()
         if self._error is not None:
             raise self._error
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Start a task that ends with the loop."""
+        assert self._nursery is not None
+        self._nursery.start_soon(task)
 
     # Stopping
 
@@ -276,13 +283,26 @@ class Loop:
 
     # Changes
 
+    @contextmanager
+    def core(self) -> Iterator[None]:
+        """Guard a call of the core in a task that is not the loop's own.
+
+        A backend, or the control socket, may take whatever it raises for a failure of its own, and go on.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.checkpointing.forget()  # so that no report calls the core again
+            self.end(error)
+            raise
+
     def apply(self, settings: Settings) -> None:
         """Take new settings while running."""
         self.settings = settings
         self.proxy.apply(settings, trio.current_time())
         self.perform()
 
-    def promoted(self) -> Link:
+    def swap(self) -> Link:
         """Swap the roles, in the same stretch of code as Proxy.promote; gives the old primary's link."""
         assert self.secondary is not None
         old, self.primary, self.secondary = self.primary, self.secondary, None
