@@ -33,12 +33,11 @@ find_python() {
 }
 
 apt_install() {
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get)
+    [ "$(id -u)" = 0 ] || apt=(sudo -n "${apt[@]}")
     # The lists may be missing (a fresh container) or stale, but fetching them each time would be slow.
-    local as_root=()
-    [ "$(id -u)" = 0 ] || as_root=(sudo -n)
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
-        { "${as_root[@]}" apt-get update &&
-            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }
+    "${apt[@]}" install -y --no-install-recommends "$@" ||
+        { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@"; }
 }
 
 # install_packages PACKAGE...: installs them if root or sudo without a password allows it.
@@ -48,31 +47,17 @@ install_packages() {
     attempt "installing $*" apt_install "$@"
 }
 
-# want_commands COMMAND:PACKAGE:USE...: installs what is missing; says what could not be had and what for.
-want_commands() {
-    local entry name package use packages=()
-    for entry; do
-        IFS=: read -r name package use <<<"$entry"
-        command -v "$name" >/dev/null || packages+=("$package")
-    done
-    [ "${#packages[@]}" = 0 ] || install_packages "${packages[@]}" || true
-    for entry; do
-        IFS=: read -r name package use <<<"$entry"
-        command -v "$name" >/dev/null ||
-            say "  missing: $name ($use); to get it: sudo apt-get install $package"
-    done
-}
-
-# want_project EXTRAS: .venv holds the project with these extras; made anew when what it depends on changed.
+# want_project EXTRA: .venv holds the project with this extra (may be empty).
+# It is made anew when pyproject.toml has changed.
 want_project() {
-    local stamp installed=.venv/installed-$1
+    local stamp extra=${1:+[$1]} installed=.venv/installed${1:+-$1}
     stamp=$({ pwd; cat pyproject.toml; } | sha256sum)
     if ! venv_runs || [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
         make_venv
         printf '%s\n' "$stamp" >.venv/stamp
     fi
     [ ! -e "$installed" ] || return 0
-    attempt "installing colo-compare[$1] and what it needs" .venv/bin/python -m pip install --editable ".[$1]" ||
+    attempt "installing colo-compare$extra and what it needs" .venv/bin/python -m pip install --editable ".$extra" ||
         stop "pip could not install the project" "can pip reach its package index? then run this once more"
     touch "$installed"
 }
@@ -96,6 +81,5 @@ make_venv() {
 # Debian keeps ensurepip, without which a venv has no pip, in a package of its own.
 can_make_venv() { "$python" -c 'import ensurepip, venv' 2>>"$log"; }
 
-PATH=$PATH:/usr/sbin:/sbin # where Debian keeps ip and ethtool; not on an ordinary user's PATH
 log=$(mktemp "${TMPDIR:-/tmp}/colo-compare.XXXXXX.log")
 trap 'rm -f "$log"' EXIT
