@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     show_failover(screen, args.size)
     show_divergence(screen)
     screen.summary()
-    return 0 if screen.all_held else 1
+    return 0 if screen.all_held() else 1
 
 
 def _size(text: str) -> Size:

@@ -21,9 +21,8 @@ class Screen:
         self._moving = False
         self._rows: list[tuple[str, str, bool]] = []
 
-    @property
     def all_held(self) -> bool:
-        """Whether everything that was checked so far was found as it must be."""
+        """Say whether everything that was checked so far was found as it must be."""
         return bool(self._rows) and all(held for _, _, held in self._rows)
 
     def title(self, text: str) -> None:

@@ -1,0 +1,115 @@
+"""`colo-compare demo` itself, as a person runs it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEMO = [sys.executable, "-m", "colo_compare", "demo"]
+LEAVE = 10.0  # seconds in which everything must be gone
+
+
+class Run:
+    """One run of the demo, with a directory for its files and a mark on all its processes."""
+
+    def __init__(self, tmp_path: Path, *argv: str) -> None:
+        self.tmp = tmp_path
+        self.mark = f"MARK={uuid.uuid4()}".encode()
+        name, _, value = self.mark.decode().partition("=")
+        self.process = subprocess.Popen(
+            argv,
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT), name: value},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def marked(self) -> list[Path]:
+        """Give the processes that it started, and their children."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if self.mark in (path / "environ").read_bytes().split(b"\0"):
+                    found.append(path)
+            except OSError:  # it ended meanwhile
+                continue
+        return found
+
+    def read_until(self, text: bytes) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if text in line:
+                return
+        pytest.fail(f"the demo ended before it said {text!r}")
+
+    def left(self) -> list[Path]:
+        """Give the processes that are left when they had time to go."""
+        end = time.monotonic() + LEAVE
+        while (left := self.marked()) and time.monotonic() < end:
+            time.sleep(0.01)
+        return left
+
+
+def test_everything_holds_and_nothing_stays(tmp_path: Path) -> None:
+    run = Run(tmp_path, *DEMO, "--size", "32MiB")
+    out, err = run.process.communicate(timeout=60)
+
+    text = out.decode()
+    assert (run.process.returncode, err) == (0, b""), text
+    assert "FAILED" not in text
+    assert text.count("\n   ok ") >= 10
+    assert not {"\r", "\x1b"} & set(text)  # no terminal, no control codes
+    assert max(map(len, text.splitlines())) <= 80
+    assert run.left() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_leaves_nothing(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    if signal.getsignal(number) == signal.SIG_IGN:
+        pytest.skip(f"{number.name} is ignored here, and a child inherits that")
+    run = Run(tmp_path, *DEMO, "--size", "1TiB")
+    run.read_until(b"downloads")
+
+    run.process.send_signal(number)
+    run.process.communicate(timeout=LEAVE)
+
+    assert run.process.returncode == code
+    assert run.left() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_it_leaves_no_process(tmp_path: Path) -> None:
+    run = Run(tmp_path, *DEMO, "--size", "1TiB")
+    run.read_until(b"downloads")
+    assert len(run.marked()) >= 4  # itself, the proxy, two guests
+
+    run.process.kill()
+    run.process.communicate(timeout=LEAVE)
+
+    assert run.left() == []
+
+
+def test_without_root(tmp_path: Path) -> None:
+    """A user namespace is enough, where an unprivileged user may make one."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become nobody")
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    probe = [*nobody, "unshare", "--user", "--net", sys.executable, "-c", "import colo_compare.cli"]
+    if subprocess.run(probe, cwd=ROOT, capture_output=True, check=False).returncode:
+        pytest.skip("nobody can run this Python and make a user namespace here")
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    run = Run(tmp_path, *nobody, *DEMO, "--size", "8MiB")
+    out, err = run.process.communicate(timeout=60)
+
+    assert (run.process.returncode, err) == (0, b""), out.decode()
+    assert run.left() == []
+    assert list(tmp_path.iterdir()) == []
