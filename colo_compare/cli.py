@@ -56,11 +56,13 @@ _CODES: Final[tuple[tuple[type[ColoCompareError], int], ...]] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
-    args = _parser().parse_args(argv)
+    if argv is None:
+        argv = sys.argv[1:]
     try:
+        args = _parser().parse_args(argv)
         code: int = args.run(args)
     except ColoCompareError as error:
-        if args.debug:
+        if "--debug" in argv:
             traceback.print_exc()
         print(f"colo-compare: {error}", file=sys.stderr)
         return exit_code(error)
@@ -153,9 +155,14 @@ def _fill_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
+    import json
+
     from colo_compare.config import effective_toml, json_schema, load_config
 
-    print(json_schema() if args.schema else effective_toml(load_config(args.config, os.environ)), end="")
+    if args.schema:
+        print(json.dumps(json_schema(), indent=2))
+    else:
+        print(effective_toml(load_config(args.config, os.environ)), end="")
     return OK
 
 

@@ -26,7 +26,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from colo_compare.errors import ColoCompareError, ControlError
+from colo_compare.errors import ColoCompareError, ControlError, ControlRefused
 
 API: Final = 1
 MAX_REQUEST: Final = 65536  # bytes of one request line
@@ -73,7 +73,7 @@ async def serve_control(
 def call(path: Path, method: str, params: Mapping[str, Any] | None = None, *, timeout: float = 10.0) -> Any:
     """Ask a running daemon, and give the result of the method.
 
-    Raises ControlError when no daemon answers within `timeout` seconds, or when it refuses.
+    Raises ControlError when no daemon answers within `timeout` seconds, and ControlRefused when it says no.
     """
     deadline = time.monotonic() + timeout
     request = msgspec.json.encode(_Request(API, method, dict(params or {}))) + b"\n"
@@ -99,7 +99,7 @@ def call(path: Path, method: str, params: Mapping[str, Any] | None = None, *, ti
     except msgspec.MsgspecError as error:
         raise ControlError(f"what answers on {path} is no colo-compare: {error}") from None
     if not response.ok:
-        raise ControlError(response.error)
+        raise ControlRefused(response.error)
     return response.result
 
 
