@@ -9,8 +9,8 @@ import pytest
 from colo_compare.demo.client import Connection, Download
 from colo_compare.demo.content import blocks, digest
 from colo_compare.demo.guest import ECHO_PORT
-from colo_compare.demo.lab import CLIENT4, GUEST4, GUEST6, Lab
-from tests.e2e.traffic import family
+from colo_compare.demo.lab import CLIENT4, CLIENT6, GUEST4, GUEST6, Lab
+from tests.e2e.traffic import family, ping
 from tests.e2e.verdict import assert_quiet
 
 MIB = 1 << 20
@@ -88,12 +88,13 @@ def test_a_client_that_goes_away_harms_no_other(pair: Callable[..., Lab]) -> Non
     assert_quiet(lab, compared=8 * MIB)
 
 
-@pytest.mark.parametrize("host", [CLIENT4])
-def test_guests_that_call_the_client(pair: Callable[..., Lab], host: str) -> None:
+@pytest.mark.parametrize(("host", "guest_host"), [(CLIENT4, GUEST4), (CLIENT6, GUEST6)])
+def test_guests_that_call_the_client(pair: Callable[..., Lab], host: str, guest_host: str) -> None:
     """Both guests connect from the same source port; the client accepts one connection."""
     lab = pair()
     size = 2 * MIB
     received = b""
+    ping(lab, guest_host, [b""])  # both guests know the client's MAC from now on
     with lab.client.call(socket.create_server, (host, 9000), family=family(host)) as listener:
         listener.settimeout(10)
         for guest in lab.guests:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -96,20 +97,21 @@ def test_killed_it_leaves_no_process(tmp_path: Path) -> None:
     assert run.left() == []
 
 
-def test_without_root(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+def test_without_root() -> None:
     """A user namespace is enough, where an unprivileged user may make one."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become nobody")
     nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    probe = [*nobody, "unshare", "--user", "--net", sys.executable, "-c", "import colo_compare.cli"]
-    if subprocess.run(probe, cwd=ROOT, capture_output=True, check=False).returncode:
-        pytest.skip("nobody can run this Python and make a user namespace here")
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
-    run = Run(tmp_path, *nobody, *DEMO, "--size", "8MiB")
-    out, err = run.process.communicate(timeout=60)
+    probe = "from colo_compare.demo.namespace import become_root; become_root()"
+    tried = subprocess.run(
+        [*nobody, sys.executable, "-c", probe], cwd=ROOT, capture_output=True, check=False, text=True
+    )
+    if tried.returncode:
+        pytest.skip(f"nobody cannot run this Python or make a user namespace: {tried.stderr.strip()[-200:]}")
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        run = Run(Path(directory), *nobody, *DEMO, "--size", "8MiB")
+        out, err = run.process.communicate(timeout=60)
 
-    assert (run.process.returncode, err) == (0, b""), out.decode()
-    assert run.left() == []
-    assert list(tmp_path.iterdir()) == []
+        assert (run.process.returncode, err) == (0, b""), out.decode()
+        assert run.left() == []
+        assert list(Path(directory).iterdir()) == []
