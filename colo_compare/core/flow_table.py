@@ -1,0 +1,144 @@
+"""The TCP flow table: bounded, and never at the cost of a live connection.
+
+Closed and idle flows age out, looked at by a coarse timer wheel: every flow stands in one slot and is looked
+at when that comes, not each time that it is used. Half-open flows, which anybody can make by the million,
+are bounded apart, and the oldest one whose guests wait for nothing gives way first.
+"""
+
+import math
+from typing import Final
+
+from colo_compare.core.ledger import Ledger
+from colo_compare.core.tcp_flow import CLOSED, ESTABLISHED, HALF_OPEN, TcpFlow
+
+_SLOT: Final = 4.0  # seconds that one slot of the wheel spans
+_LOOK: Final = 60.0  # a flow is looked at this often, so that a closed one does not stay for an idle time-out
+
+
+class FlowTable:
+    """All TCP flows by key."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.flows: dict[bytes, TcpFlow] = {}
+        self.half_open: dict[bytes, TcpFlow] = {}  # in the order in which they came
+        self.closed: dict[bytes, TcpFlow] = {}  # in the order in which they closed
+        self._wheel: dict[int, list[TcpFlow]] = {}
+        self._next_slot = int(ledger.now / _SLOT)
+
+    def find(self, key: bytes) -> "TcpFlow | None":
+        """Give the flow, caught up with the checkpoints since it was last used."""
+        flow = self.flows.get(key)
+        if flow is not None:
+            if flow.generation != self.ledger.generation:
+                flow.catch_up(self.ledger.generation)
+            flow.last_seen = self.ledger.now
+        return flow
+
+    def add(self, key: bytes) -> TcpFlow:
+        """Make a half-open flow, in place of one that has the same key."""
+        ledger = self.ledger
+        flow = TcpFlow(key, ledger.now, ledger.generation)
+        self.closed.pop(key, None)
+        self.half_open.pop(key, None)
+        self.flows[key] = flow
+        self.half_open[key] = flow
+        ledger.counters.flows_opened += 1
+        self._schedule(flow)
+        return flow
+
+    def has_room(self) -> bool:
+        """Make room for one more flow, by giving up one that nobody needs; say whether there is any."""
+        settings = self.ledger.settings
+        if len(self.half_open) >= settings.max_half_open and not self._evict_first(self.half_open):
+            return False
+        if len(self.flows) < settings.max_flows:
+            return True
+        return self._evict_first(self.closed) or self._evict_first(self.half_open)
+
+    def established(self, flow: TcpFlow) -> None:
+        """Note that a connection stands."""
+        flow.state = ESTABLISHED
+        self.half_open.pop(flow.key, None)
+
+    def close(self, flow: TcpFlow) -> None:
+        """Note that a connection is over; its last frames may still be repeated."""
+        flow.state = CLOSED
+        self.half_open.pop(flow.key, None)
+        self.closed[flow.key] = flow
+
+    def evict(self, flow: TcpFlow) -> None:
+        """Forget a flow."""
+        if not flow.forgettable():
+            self.ledger.known_equal = False
+        if self.flows.get(flow.key) is flow:
+            del self.flows[flow.key]
+            self.half_open.pop(flow.key, None)
+            self.closed.pop(flow.key, None)
+            self.ledger.counters.flows_evicted += 1
+
+    def make_room(self) -> None:
+        """After a commit, when the table is full: forget flows that are equal in both guests.
+
+        They are picked up again in mid-stream, at no cost, when they speak.
+        """
+        room = self.ledger.settings.max_flows // 8 + 1
+        if len(self.flows) + room <= self.ledger.settings.max_flows:
+            return
+        idle = [flow for flow in self.flows.values() if flow.generation != self.ledger.generation]
+        for flow in idle[:room]:
+            flow.catch_up(self.ledger.generation)
+            if flow.forgettable():
+                self.evict(flow)
+
+    def counts(self) -> dict[str, int]:
+        """Give the number of flows by state."""
+        half_open = len(self.half_open)
+        closed = len(self.closed)
+        established = len(self.flows) - half_open - closed
+        return {"half_open": half_open, "established": established, "closed": closed}
+
+    def _evict_first(self, flows: dict[bytes, TcpFlow]) -> bool:
+        for flow in flows.values():
+            if flow.queue is None and not (flow.rewritten() and flow.state != CLOSED):
+                self.evict(flow)
+                return True
+        return False
+
+    def _timeout(self, flow: TcpFlow) -> float:
+        settings = self.ledger.settings
+        if flow.state == HALF_OPEN:
+            return settings.half_open_timeout
+        if flow.state == CLOSED:
+            return settings.closed_timeout
+        # A promoted guest's numbers stay shifted for as long as the connection lives, silent or not.
+        return math.inf if flow.rewritten() else settings.idle_timeout
+
+    def _schedule(self, flow: TcpFlow) -> None:
+        due = min(flow.last_seen + self._timeout(flow), self.ledger.now + _LOOK)
+        slot = int(max(due, self.ledger.now) / _SLOT) + 1
+        flows = self._wheel.get(slot)
+        if flows is None:
+            self._wheel[slot] = [flow]
+        else:
+            flows.append(flow)
+
+    def age(self) -> None:
+        """Forget what has aged out by now."""
+        now = self.ledger.now
+        slot = int(now / _SLOT)
+        if self._wheel and slot - self._next_slot > len(self._wheel):
+            self._next_slot = min(self._wheel)  # after a long sleep: skip empty slots
+        while self._next_slot <= slot:
+            for flow in self._wheel.pop(self._next_slot, ()):
+                if self.flows.get(flow.key) is not flow:
+                    continue
+                if flow.queue is None and flow.last_seen + self._timeout(flow) <= now:
+                    self.evict(flow)
+                else:
+                    self._schedule(flow)
+            self._next_slot += 1
+
+    def next_age(self) -> float:
+        """Give the time of the next look, math.inf when the table is empty."""
+        return min(self._wheel) * _SLOT if self._wheel else math.inf

@@ -1,0 +1,242 @@
+"""One TCP connection between the client and the two guests.
+
+Every sequence number is kept as a position (see wire.seq): the guests' stream in the *client's sequence
+space*, the client's own stream as it is. Each guest has an offset from its own numbers to that space, and
+one from its timestamp clock. The primary's are zero until it has been promoted once; the secondary's are
+known from the two handshakes, or since a checkpoint made the two guests equal.
+"""
+
+from collections import deque
+from typing import Final
+
+from colo_compare.core.hold import Flow, Held
+from colo_compare.core.stream import NOWHERE, StreamComparer
+from colo_compare.wire.frame import SYN, Frame
+from colo_compare.wire.seq import diff, unwrap
+
+HALF_OPEN: Final = 0
+ESTABLISHED: Final = 1
+CLOSED: Final = 2
+
+STATE_NAMES: Final = ("half_open", "established", "closed")
+
+UNKNOWN_SHIFT: Final = -1
+
+
+class Guest:
+    """One guest's end of a connection."""
+
+    placed: bool  # its sequence numbers can be translated to the client's space
+    seq_offset: int  # what to add for that, modulo 2^32
+    ts_offset: int  # the same for its timestamp clock
+    end: int  # highest position that it has sent
+    ack: int  # highest client position that it has acknowledged
+    window: int  # what it offers behind `ack`: bytes, or unscaled where the flow's shift is unknown
+    fin: int  # position of its FIN
+    reset: bool  # it has sent a RST
+    settled: bool  # it has sent more than a SYN, so that it no longer minds which SYN an echo answers
+    tsval: int  # newest timestamp that it has sent, by its own clock; -1 if none
+    syn: "Frame | None"  # its SYN, until the other guest's has come
+
+    def __init__(self) -> None:
+        self.placed = False
+        self.seq_offset = 0
+        self.ts_offset = 0
+        self.end = NOWHERE
+        self.ack = NOWHERE
+        self.window = 0
+        self.fin = NOWHERE
+        self.reset = False
+        self.settled = False
+        self.tsval = -1
+        self.syn = None
+
+    def note(self, frame: Frame, end: int, ack: int, window: int) -> None:
+        """Take over what a frame says of this guest's state. `ack` is NOWHERE where it has none."""
+        if end > self.end:
+            self.end = end
+        if not frame.flags & SYN:
+            self.settled = True
+        if ack != NOWHERE:
+            if ack >= self.ack:
+                self.ack = ack
+                self.window = window
+        elif self.ack == NOWHERE:
+            self.window = window
+        if frame.tsval_at and (self.tsval < 0 or diff(frame.tsval, self.tsval) > 0):
+            self.tsval = frame.tsval
+
+    def become(self, other: "Guest") -> None:
+        """Be equal to the other guest, as a checkpoint makes it."""
+        self.placed = other.placed
+        self.seq_offset = other.seq_offset
+        self.ts_offset = other.ts_offset
+        self.end = other.end
+        self.ack = other.ack
+        self.window = other.window
+        self.fin = other.fin
+        self.reset = other.reset
+        self.settled = other.settled
+        self.tsval = other.tsval
+        self.syn = None
+
+
+class ClientSegment:
+    """Client data that a guest has not acknowledged yet, kept to be mirrored again."""
+
+    start: int
+    end: int
+    frame: Frame
+
+    def __init__(self, start: int, end: int, frame: Frame) -> None:
+        self.start = start
+        self.end = end
+        self.frame = frame
+
+
+class TcpFlow(Flow):
+    """One connection. The fields are read and written by core.tcp; here is what concerns one flow alone."""
+
+    def __init__(self, key: bytes, now: float, generation: int) -> None:
+        super().__init__(key, now)
+        self.state = HALF_OPEN
+        self.generation = generation  # of the last checkpoint that it has taken part in
+        self.primary = Guest()
+        self.secondary = Guest()
+        self.stream = StreamComparer(NOWHERE)
+        self.isn = NOWHERE  # position of the guests' SYN
+        self.shift = UNKNOWN_SHIFT  # window scale of the guests
+        self.guessed = False  # picked up in mid-stream: where its stream stands is only a guess so far
+        # The client
+        self.client_end = NOWHERE  # highest position that it has sent
+        self.client_ack = NOWHERE  # highest position that it has acknowledged
+        self.client_fin = NOWHERE
+        self.client_syn: Frame | None = None  # until the handshake is over
+        self.in_flight: deque[ClientSegment] | None = None
+        self.in_flight_bytes = 0
+        self.retry_at = 0.0  # when to mirror again what the secondary has not acknowledged
+        self.retries = 0
+        self.waiting: list[Frame] | None = None  # client frames for a secondary that is not placed yet
+        self.short_ack: Frame | None = None  # a client frame whose acknowledgement was cut (observe mode)
+        # What the client has seen
+        self.released_end = NOWHERE
+        self.released_ack = NOWHERE
+        self.out_tsval = -1  # newest timestamp that it got, in the client's space
+        self.monotonic = False  # since a promotion: see that timestamps do not step back
+        self.clamped: Frame | None = None  # the last frame out, if its window was reduced
+        self.clamped_ack = NOWHERE
+        self.clamped_window = 0  # what the client saw, bytes
+        # What the secondary has said and the primary has not: sent on after a promotion
+        self.ack_frame: Frame | None = None
+        self.loose: list[Frame] | None = None  # SYN, FIN and RST frames
+        self.loose_since = 0.0
+
+    def place(self, guest: Guest, frame: Frame) -> int:
+        """Give the position of a placed guest's frame in the client's space."""
+        near = self.stream.matched
+        return unwrap(frame.seq + guest.seq_offset, near if near != NOWHERE else frame.seq + guest.seq_offset)
+
+    def place_ack(self, frame: Frame) -> int:
+        """Give the client position that a guest's frame acknowledges."""
+        ack = unwrap(frame.ack, self.client_end if self.client_end != NOWHERE else frame.ack)
+        if ack > self.client_end:
+            self.client_end = ack
+        return ack
+
+    def scaled(self, frame: Frame) -> int:
+        """Give the window of a guest's frame in bytes (RFC 7323, section 2.2: a SYN's is not scaled)."""
+        if self.shift > 0 and not frame.flags & SYN:
+            return frame.window << self.shift
+        return frame.window
+
+    def is_repetition(self, guest: Guest, frame: Frame) -> bool:
+        """Whether a SYN of a guest belongs to the connection that it has, and does not begin another."""
+        if guest.syn is not None:
+            return guest.syn.seq == frame.seq
+        return guest.placed and self.isn != NOWHERE and self.place(guest, frame) == self.isn
+
+    def catch_up(self, generation: int) -> None:
+        """Do what the commits since this flow was last touched have done to it.
+
+        Lazy, because a commit that walked over a million idle flows would stall the proxy for a second.
+        Nothing that the primary sent since reached this flow, so that its state is the one at the pause.
+        """
+        self.generation = generation
+        self.secondary.become(self.primary)
+        if self.primary.syn is not None:
+            self.primary.syn = None
+        if self.primary.placed:
+            self.stream.skip_to(self.primary.end)
+        self.drop_secondary_output()
+        self.blocked = False
+        self.guessed = self.primary.placed and self.primary.end == NOWHERE
+        self.clamped = None
+
+    def realign(self) -> None:
+        """Go on after a divergence without a copy of the state: from where the primary is, offsets kept."""
+        if self.primary.placed:
+            self.stream.skip_to(self.primary.end)
+        self.blocked = False
+
+    def drop_secondary_output(self) -> int:
+        """Forget what the secondary said and the primary did not; give the number of frames."""
+        dropped = self.stream.forget_secondary()
+        if self.loose is not None:
+            dropped += len(self.loose)
+            self.loose = None
+        self.ack_frame = None
+        return dropped
+
+    def unmatched_output(self) -> list[Frame]:
+        """Give the secondary's frames that say more than the primary has, in stream order."""
+        frames: list[Frame] = []
+        if self.stream.secondary is not None:
+            frames = self.stream.secondary.frames()
+        if self.loose is not None:
+            for frame in self.loose:
+                if frame not in frames:
+                    frames.append(frame)
+        acknowledgement = self.ack_frame
+        if acknowledgement is not None and all(diff(acknowledgement.ack, frame.ack) > 0 for frame in frames):
+            frames.append(acknowledgement)
+        return frames
+
+    def promote(self) -> None:
+        """Let the secondary be the primary; its offsets stay, and there is no secondary any more."""
+        self.primary = self.secondary
+        self.secondary = Guest()
+        if self.primary.syn is not None:
+            # The old primary's SYN never reached anybody: this guest's numbers are the client's from now on.
+            self.primary.syn = None
+            self.primary.placed = False
+            self.isn = NOWHERE
+            self.stream = StreamComparer(NOWHERE)
+        elif self.primary.placed:
+            self.stream.primary = None
+            self.stream.skip_to(self.primary.end)
+            self.stream.secondary = None
+        self.blocked = False
+        self.guessed = False
+        self.queue = None
+        self.in_flight = None
+        self.in_flight_bytes = 0
+        self.waiting = None
+        self.short_ack = None
+        self.clamped = None
+        self.ack_frame = None
+        self.loose = None
+        self.monotonic = True
+
+    def rewritten(self) -> bool:
+        """Whether the primary's frames need a rewriter."""
+        return self.primary.seq_offset != 0 or self.primary.ts_offset != 0
+
+    def forgettable(self) -> bool:
+        """Whether nothing is lost when this flow leaves the table and is picked up again in mid-stream."""
+        return self.queue is None and not self.rewritten() and self.secondary.seq_offset == 0
+
+    def enqueue(self, held: Held) -> None:
+        """Append a frame that has to wait."""
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.append(held)
