@@ -14,7 +14,7 @@ class PortCounters:
     received_bytes: int = 0
     sent_frames: int = 0
     sent_bytes: int = 0
-    dropped_receive: int = 0  # lost before the proxy saw them: the kernel's own counter, or an oversized datagram
+    dropped_receive: int = 0  # lost before the proxy saw them: the kernel's counter, or an oversized one
     dropped_send: int = 0  # refused for ever by the other end (too long for the MTU, link down)
     resets: int = 0  # links that broke and were made anew
 
@@ -44,7 +44,7 @@ class FramePort(ABC):
 
     @abstractmethod
     async def receive_batch(self) -> list[bytes]:
-        """Wait until there are frames, then give those that are there now, at least one, at most a few hundred."""
+        """Wait until there are frames, then give those that are there now: one to a few hundred."""
 
     @abstractmethod
     def drain(self) -> list[bytes]:

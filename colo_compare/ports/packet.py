@@ -1,0 +1,249 @@
+"""`packet:IFNAME`: frames of an existing interface (a tap, a veth, a NIC) through an AF_PACKET socket.
+
+It copies frames, it does not take them away: whatever else listens on the interface (a bridge, the host's own
+stack) sees them too. Kernel side: net/packet/af_packet.c, linux/if_packet.h, packet(7).
+"""
+
+import errno
+import os
+import socket
+import struct
+import sys
+from typing import Final
+
+import trio
+
+from colo_compare.errors import PortUnavailable
+from colo_compare.ports.descriptor import DescriptorPort
+from colo_compare.ports.interface import IFF_UP, interface_flags, known_interfaces, why_down
+from colo_compare.ports.mmsg import MessageReceiver, MessageSender
+from colo_compare.wire.frame import VNET_HEADER_LEN
+from colo_compare.wire.vnet import NEEDS_CSUM, parse_vnet
+
+ETH_P_ALL: Final = 3  # linux/if_ether.h
+ETH_P_8021Q: Final = 0x8100
+
+SOL_PACKET: Final = 263  # linux/socket.h; the options are linux/if_packet.h's
+PACKET_ADD_MEMBERSHIP: Final = 1
+PACKET_STATISTICS: Final = 6
+PACKET_AUXDATA: Final = 8
+PACKET_VNET_HDR: Final = 15
+PACKET_IGNORE_OUTGOING: Final = 23
+PACKET_VNET_HDR_SZ: Final = 24  # Linux 6.5
+PACKET_MR_PROMISC: Final = 1
+
+SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
+SO_RCVBUFFORCE: Final = 33
+
+TP_STATUS_VLAN_VALID: Final = 1 << 4
+TP_STATUS_VLAN_TPID_VALID: Final = 1 << 6
+AUXDATA_SIZE: Final = 40  # CMSG_SPACE(sizeof(struct tpacket_auxdata)): a header of 16 bytes, 20, padding
+_STATUS_AT: Final = 16  # tp_status in there
+_TAG_AT: Final = 32  # tp_vlan_tci, tp_vlan_tpid in there
+_TAG: Final = struct.Struct("HH")
+_STATISTICS: Final = struct.Struct("II")  # struct tpacket_stats: packets, drops
+
+_BUFFER: Final = 64 << 20  # bytes asked of the kernel for each direction
+RUN: Final = 64  # messages for one system call
+SLOT: Final = 0x11000  # of a received frame: 64 KiB of GSO payload, its headers, and room to see more
+_HEADER_GAP: Final = (10, 12)  # where a kernel before 6.5 leaves out num_buffers
+_QUEUE_PAUSE: Final = 0.001  # seconds
+
+# Errors of one frame that say that the interface, not the frame, is the matter.
+_INTERFACE_ERRORS: Final = frozenset((errno.ENETDOWN, errno.ENXIO, errno.ENODEV, errno.EBADF))
+
+
+class PacketPort(DescriptorPort):
+    """An AF_PACKET socket on one interface.
+
+    Does not push back: what the proxy does not read in time is lost, and counted in `dropped_receive`.
+    """
+
+    _socket: socket.socket  # these from `open` on
+    _receiver: MessageReceiver
+    _sender: MessageSender
+    _statuses: memoryview  # tp_status of each message
+
+    def __init__(self, url: str, interface: str, vnet_hdr: str = "auto") -> None:
+        super().__init__(url, pushes_back=False)
+        self.interface: Final = interface
+        self._vnet_hdr = vnet_hdr
+        self._index = 0
+        self._queue_full = False  # the last frame was refused by the interface's queue
+
+    async def open(self) -> None:
+        """Open it. Raises PortUnavailable."""
+        try:
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        except PermissionError:
+            raise PortUnavailable(
+                f"{self.url}: uid {os.geteuid()} may not open packet sockets: give the process the "
+                "capability CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW), or use a tap: port on a "
+                "tap that this user owns"
+            ) from None
+        except OSError as error:
+            raise PortUnavailable(f"{self.url}: no packet sockets here: {error.strerror}") from None
+        try:
+            self._set_up(sock)
+        except BaseException:
+            sock.close()
+            raise
+        self._attach(sock.fileno())
+
+    def _set_up(self, sock: socket.socket) -> None:
+        name = self.interface
+        self._socket = sock
+        try:
+            flags = interface_flags(sock, name)
+        except OSError as error:
+            raise PortUnavailable(
+                f"{self.url}: interface {name}: {error.strerror}; {known_interfaces()}"
+            ) from None
+        if not flags & IFF_UP:
+            raise PortUnavailable(f"{self.url}: interface {name} is down: `ip link set dev {name} up`")
+        try:
+            sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+            sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        except OSError as error:
+            raise PortUnavailable(
+                f"{self.url}: this kernel is too old (Linux 4.20 is needed): {error.strerror}"
+            ) from None
+        gap = self._ask_for_headers(sock)
+        self._receiver = MessageReceiver(RUN, SLOT, AUXDATA_SIZE, gap)
+        self._statuses = self._receiver.control.cast("I")[_STATUS_AT // 4 :: AUXDATA_SIZE // 4]
+        self._sender = MessageSender(RUN, gap)
+        for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
+            except PermissionError:  # without CAP_NET_ADMIN: as much as net.core.[rw]mem_max allows
+                sock.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
+        # PACKET_QDISC_BYPASS is left alone: it drops where the queue would have held a frame for a moment,
+        # and it drops GSO frames for an interface that cannot segment them.
+        sock.bind((name, ETH_P_ALL))
+        self._index = socket.if_nametoindex(name)
+        sock.setsockopt(
+            SOL_PACKET, PACKET_ADD_MEMBERSHIP, struct.pack("iHH8x", self._index, PACKET_MR_PROMISC, 0)
+        )
+
+    def _ask_for_headers(self, sock: socket.socket) -> tuple[int, int] | None:
+        """Switch virtio-net headers on; gives the gap in them if the kernel only knows 10 bytes."""
+        if self._vnet_hdr == "no" or (self._vnet_hdr == "auto" and sys.byteorder != "little"):
+            return None  # the kernel writes its own byte order, and inside all headers are little-endian
+        gap: tuple[int, int] | None = None
+        try:
+            try:
+                sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR_SZ, VNET_HEADER_LEN)
+            except OSError:
+                sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+                gap = _HEADER_GAP
+        except OSError as error:
+            if self._vnet_hdr == "yes":
+                raise PortUnavailable(
+                    f"{self.url}: this kernel gives no virtio-net headers ({error.strerror}): use vnet_hdr=no"
+                ) from None
+            return None
+        self.header_len = VNET_HEADER_LEN
+        return gap
+
+    def _read(self, limit: int) -> list[bytes]:
+        receiver = self._receiver
+        data = receiver.data
+        slot = receiver.slot
+        hidden = receiver.hidden
+        frames: list[bytes] = []
+        while len(frames) < limit:
+            try:
+                got = receiver.receive(self._fd)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                why = why_down(self._socket, self._index)
+                if not why and error.errno == errno.ENETDOWN:
+                    continue  # down and up again, which changes nothing
+                gone = self._break(why or f"cannot be read: {error.strerror}")
+                if not frames:
+                    raise gone from None
+                break
+            lengths = receiver.lengths[:got].tolist()
+            statuses = self._statuses[:got].tolist()
+            at = 0
+            for i in range(got):
+                length = lengths[i] + hidden
+                if length >= slot:
+                    self.counters.dropped_receive += 1
+                elif statuses[i] & TP_STATUS_VLAN_VALID:
+                    frames.append(self._with_tag(data[at : at + length].tobytes(), i))
+                else:
+                    frames.append(data[at : at + length].tobytes())
+                at += slot
+            if got < RUN:
+                break
+        if frames:
+            self._count_received(frames)
+            self._count_kernel_drops()
+        return frames
+
+    def _with_tag(self, frame: bytes, i: int) -> bytes:
+        """Put back the VLAN tag that the kernel took out of message i."""
+        at = i * AUXDATA_SIZE
+        tci, tpid = _TAG.unpack_from(self._receiver.control, at + _TAG_AT)
+        if not self._receiver.control[at + _STATUS_AT] & TP_STATUS_VLAN_TPID_VALID:
+            tpid = ETH_P_8021Q
+        return insert_tag(frame, self.header_len, struct.pack("!HH", tpid, tci))
+
+    def _count_kernel_drops(self) -> None:
+        """Add what the kernel dropped since the last time: its counter starts anew with each look."""
+        # The receive buffer only overflows while frames wait in it, so looking after each read is enough.
+        statistics = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, _STATISTICS.size)
+        self.counters.dropped_receive += _STATISTICS.unpack(statistics)[1]
+
+    def _write(self, messages: list[bytes]) -> int:
+        total = len(messages)
+        taken = 0
+        while taken < total:
+            try:
+                sent = self._sender.send(self._fd, messages, taken)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:
+                    self._queue_full = True
+                    break
+                if error.errno in _INTERFACE_ERRORS:
+                    why = why_down(self._socket, self._index)
+                    if why:
+                        raise self._break(why) from None
+                # EMSGSIZE: longer than the MTU. EINVAL: a virtio-net header that the kernel does not believe.
+                # ENETDOWN with the interface up: no carrier. Sending it again would change nothing.
+                self.counters.dropped_send += 1
+                taken += 1
+                continue
+            self._count_sent(messages, taken, taken + sent)
+            taken += sent
+        return taken
+
+    async def wait_writable(self) -> None:
+        """Wait until send_batch can take at least one more frame."""
+        if self._queue_full:
+            # The interface's queue is full, not the socket's buffer: the socket stays writable, and the
+            # kernel gives no sign when the queue has room (packet(7), ENOBUFS). So look again after a moment.
+            self._queue_full = False
+            self._raise_if_gone()
+            await trio.sleep(_QUEUE_PAUSE)
+        await super().wait_writable()
+
+    def _release(self, fd: int) -> None:
+        self._socket.close()
+
+
+def insert_tag(frame: bytes, header_len: int, tag: bytes) -> bytes:
+    """Put a VLAN tag of 4 bytes behind the MAC addresses; the virtio-net header's offsets move with it."""
+    at = header_len + 12
+    if not header_len:
+        return frame[:at] + tag + frame[at:]
+    header = parse_vnet(frame)
+    if header.flags & NEEDS_CSUM:
+        header.csum_start += 4
+    if header.hdr_len:
+        header.hdr_len += 4
+    return header.pack() + frame[header_len:at] + tag + frame[at:]

@@ -1,0 +1,339 @@
+"""`stream+unix:///PATH` and `stream+tcp://HOST:PORT`: QEMU's framing over one connection.
+
+For filter-mirror, filter-redirector and colo-compare's chardevs (with ``vnet_hdr=yes`` where QEMU has
+``vnet_hdr_support=on``), and for ``-netdev stream`` and ``-netdev socket`` (always ``vnet_hdr=no``).
+"""
+
+import logging
+import socket
+from bisect import bisect_right
+from itertools import accumulate, islice
+from typing import Final
+
+import trio
+
+from colo_compare.errors import FramingError, PortClosed, PortUnavailable
+from colo_compare.ports.port import FramePort, PortCounters
+from colo_compare.ports.stream_link import Address, Listener, address_text, connect, listen
+from colo_compare.wire.frame import VNET_HEADER_LEN, Frame
+from colo_compare.wire.stream_framing import MAX_LENGTH, StreamDecoder, encode
+
+logger: Final = logging.getLogger(__name__)
+
+_READ: Final = 256 << 10  # bytes read at a time
+_BATCH: Final = 256  # frames given at a time
+_RUN: Final = 64  # frames converted at a time, so that a full port does not convert all of them
+_LONGEST: Final = MAX_LENGTH - VNET_HEADER_LEN  # of a frame, without its header
+_IOV_MAX: Final = 1024  # linux/uio.h, UIO_MAXIOV
+
+
+class StreamPort(FramePort):
+    """A connection to one peer, as its client or its server, made anew when it breaks.
+
+    Pushes back: when it is not read, the peer cannot write. While there is no peer, what is sent is dropped
+    and counted. With ``reconnect=0`` the first loss of the peer is the last: the port is gone then.
+    """
+
+    def __init__(
+        self, url: str, address: Address, listen: bool = False, vnet_hdr: bool = False, reconnect: float = 1.0
+    ) -> None:
+        self.url = url
+        self.header_len = VNET_HEADER_LEN if vnet_hdr else 0
+        self.counters = PortCounters()
+        self.pushes_back = True
+        self.connected = False
+        self.refused_peers = 0  # that came while there was one already
+        self._address = address
+        self._listens = listen
+        self._vnet = vnet_hdr
+        self._reconnect = reconnect
+        self._gone = "the port is not open"
+        self._listener: Listener | None = None
+        self._keeper = trio.CancelScope()  # of the task that makes connections
+        self._socket: socket.socket | None = None
+        self._changed = trio.Event()  # set, and made anew, when the link comes, breaks or is given up
+        self._decoder = StreamDecoder(vnet_hdr)
+        self._buffer = bytearray(_READ)
+        self._view = memoryview(self._buffer)
+        self._decoded: list[bytes] = []  # what one read gave beyond a batch
+        self._tail: list[bytes] = []  # what is left of a frame that was partly written
+        self._tail_of: Frame | None = None
+
+    # The link
+
+    async def open(self) -> None:
+        """Open it. Raises PortUnavailable; a peer that is not there yet is waited for, unless reconnect=0."""
+        if self._listens:
+            self._listener = await listen(self._address, self.url)
+        elif not self._reconnect:
+            try:
+                self._establish(await connect(self._address))
+            except OSError as error:
+                why = error.strerror or str(error)
+                raise PortUnavailable(
+                    f"{self.url}: nobody answers on {address_text(self._address)} ({why}): start it "
+                    "first, or let reconnect=SECONDS wait for it"
+                ) from None
+        self._gone = ""
+        if self._listens or self._reconnect:
+            trio.lowlevel.spawn_system_task(self._keep_linked, name=f"link of {self.url}")
+        await trio.lowlevel.checkpoint()
+
+    async def wait_connected(self) -> None:
+        """Wait until there is a peer. Raises PortClosed."""
+        while not self.connected:
+            self._raise_if_gone()
+            await self._changed.wait()
+
+    async def _keep_linked(self) -> None:
+        """Make connections until the port is closed."""
+        with self._keeper:
+            if self._listener is None:
+                await self._keep_connecting()
+            else:
+                await self._keep_accepting(self._listener)
+
+    async def _keep_connecting(self) -> None:
+        told = False
+        while True:
+            try:
+                sock = await connect(self._address)
+            except OSError as error:
+                if not told:
+                    logger.info("%s: waiting for the other end: %s", self.url, error.strerror or error)
+                    told = True
+            else:
+                told = False
+                self._establish(sock)
+                while self.connected:
+                    await self._changed.wait()
+            await trio.sleep(self._reconnect)
+
+    async def _keep_accepting(self, listener: Listener) -> None:
+        while True:
+            try:
+                peer = await listener.accept()
+            except trio.ClosedResourceError:
+                return
+            if self.connected:
+                self.refused_peers += 1
+                logger.warning("%s: a second peer was refused", self.url)
+                peer.close()
+            elif self._gone:
+                peer.close()
+            else:
+                self._establish(peer)
+
+    def _establish(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._decoder = StreamDecoder(self._vnet)
+        self.connected = True
+        logger.info("%s: connected", self.url)
+        self._announce_change()
+
+    def _lose(self, why: str) -> None:
+        """Give up the link that is broken, and the port if it may not have another."""
+        sock = self._socket
+        if sock is not None:
+            self._socket = None
+            trio.lowlevel.notify_closing(sock)
+            sock.close()
+        self.connected = False
+        self.counters.resets += 1
+        self._tail = []
+        self._tail_of = None
+        logger.warning("%s: link lost: %s", self.url, why)
+        if not self._reconnect:
+            self._gone = why
+        self._announce_change()
+
+    def _announce_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _raise_if_gone(self) -> None:
+        if self._gone:
+            raise PortClosed(f"{self.url}: {self._gone}")
+
+    async def aclose(self) -> None:
+        """Close it. Calls that wait raise PortClosed."""
+        self._gone = self._gone or "the port was closed"
+        self.connected = False
+        self._keeper.cancel()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        if self._socket is not None:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+            self._socket = None
+        self._announce_change()
+        await trio.lowlevel.checkpoint()
+
+    # Receiving
+
+    async def receive_batch(self) -> list[bytes]:
+        """Wait until there are frames, then give those that are there now."""
+        if self._decoded:
+            await trio.lowlevel.checkpoint()
+            return self._take_decoded(_BATCH)
+        while True:
+            sock = self._socket
+            if sock is None:
+                self._raise_if_gone()
+                await self._changed.wait()
+                continue
+            try:
+                await trio.lowlevel.wait_readable(sock)
+            except trio.ClosedResourceError:
+                continue  # of the link, or of the port: look again
+            self._read()
+            if self._decoded:
+                return self._take_decoded(_BATCH)
+
+    def drain(self) -> list[bytes]:
+        """Give all frames that are there now."""
+        while self._read():
+            pass
+        if not self._decoded:
+            self._raise_if_gone()
+        return self._take_decoded(len(self._decoded))
+
+    def _take_decoded(self, limit: int) -> list[bytes]:
+        frames = self._decoded[:limit]
+        del self._decoded[:limit]
+        self.counters.received_frames += len(frames)
+        self.counters.received_bytes += sum(map(len, frames)) - len(frames) * self.header_len
+        return frames
+
+    def _read(self) -> bool:
+        """Read once, and decode it. False: there was nothing, or the link is lost."""
+        sock = self._socket
+        if sock is None:
+            return False
+        try:
+            size = sock.recv_into(self._buffer)
+            if size == 0:
+                self._lose("the other end closed it")
+                return False
+            self._decoded += self._decoder.feed(self._view[:size].tobytes())
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._lose(error.strerror or str(error))
+            return False
+        except FramingError as error:
+            self._lose(str(error))
+            return False
+        return True
+
+    # Sending
+
+    def send_batch(self, frames: list[Frame], start: int = 0) -> int:
+        """Send frames[start:]; give the index of the first one not taken.
+
+        A frame that was only partly written is not taken. Its rest stays here and is written first next time,
+        whatever comes then, as the stream would have no meaning without it.
+        """
+        self._raise_if_gone()
+        total = len(frames)
+        if self._tail and self.connected:
+            unfinished = self._tail_of
+            if self._flush_tail() and start < total and frames[start] is unfinished:
+                start += 1
+        while start < total and self.connected and not self._tail:
+            run: list[Frame] = []
+            for frame in islice(frames, start, start + _RUN):
+                if not 0 < len(frame.data) - frame.header_len <= _LONGEST:
+                    break
+                run.append(frame)
+            if not run:
+                self.counters.dropped_send += 1
+                start += 1
+                continue
+            taken = self._send_run(run)
+            start += taken
+            if taken < len(run):
+                break
+        if not self.connected:
+            self._raise_if_gone()
+            self.counters.dropped_send += total - start
+            return total
+        return start
+
+    def _send_run(self, run: list[Frame]) -> int:
+        """Send frames; gives how many were wholly written, and keeps the rest of one that was partly."""
+        marks: list[int] = []  # the chunks up to the end of each frame
+        if self._vnet:
+            chunks = encode(run, True, self._decoder.peer_header_len, 0)
+            marks += range(2, len(chunks) + 2, 2)
+        else:
+            chunks = []
+            for frame in run:  # one frame may make many chunks here
+                chunks += encode([frame], False, 0, 0)
+                marks.append(len(chunks))
+        written = self._write(chunks)
+        ends = list(accumulate(map(len, chunks)))
+        taken = bisect_right(marks, bisect_right(ends, written))
+        first = marks[taken - 1] if taken else 0
+        rest = written - (ends[first - 1] if first else 0)
+        if rest and self.connected:
+            self._tail = _after(chunks[first : marks[taken]], rest)
+            self._tail_of = run[taken]
+        self._count_sent(run[:taken])
+        return taken
+
+    def _flush_tail(self) -> bool:
+        """Write the rest of a frame that was partly written; gives whether that is done now."""
+        self._tail = _after(self._tail, self._write(self._tail))
+        if self._tail or not self.connected:
+            return False
+        if self._tail_of is not None:
+            self._count_sent([self._tail_of])
+            self._tail_of = None
+        return True
+
+    def _write(self, chunks: list[bytes]) -> int:
+        """Write chunks; gives how many bytes were written."""
+        written = 0
+        for at in range(0, len(chunks), _IOV_MAX):
+            part = chunks[at : at + _IOV_MAX]
+            sock = self._socket
+            if sock is None:
+                break
+            try:
+                size = sock.sendmsg(part)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._lose(error.strerror or str(error))
+                break
+            written += size
+            if size < sum(map(len, part)):
+                break
+        return written
+
+    def _count_sent(self, frames: list[Frame]) -> None:
+        self.counters.sent_frames += len(frames)
+        self.counters.sent_bytes += sum(len(frame.data) - frame.header_len for frame in frames)
+
+    async def wait_writable(self) -> None:
+        """Wait until send_batch can take at least one more frame; without a peer it takes, and drops, any."""
+        self._raise_if_gone()
+        sock = self._socket
+        if sock is None:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await trio.lowlevel.wait_writable(sock)
+        except trio.ClosedResourceError:
+            self._raise_if_gone()
+
+
+def _after(chunks: list[bytes], size: int) -> list[bytes]:
+    """Give what follows the first `size` bytes of chunks."""
+    for index, chunk in enumerate(chunks):
+        if size < len(chunk):
+            return [chunk[size:], *chunks[index + 1 :]]
+        size -= len(chunk)
+    return []
