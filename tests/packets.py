@@ -21,6 +21,7 @@ from scapy.layers.inet6 import (
     ICMPv6EchoReply,
     ICMPv6EchoRequest,
     ICMPv6PacketTooBig,
+    ICMPv6Unknown,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
@@ -193,13 +194,10 @@ def icmp_packets(draw: st.DrawFn) -> Packet:
     quoted = draw(ipv6_headers()) / draw(tcp_segments())
     message = (
         draw(st.sampled_from((ICMPv6EchoRequest, ICMPv6EchoReply)))(id=draw(U16), data=draw(PAYLOADS)),
-        Raw(b"\x90\x00\x00\x00\x00\x00\x00\x00"),
+        ICMPv6Unknown(type=144, msgbody=draw(st.binary(min_size=4, max_size=20))),
         ICMPv6PacketTooBig(mtu=1280) / quoted,
     )[kind]
-    ip = draw(ipv6_headers())
-    if kind == 1:
-        ip.lastlayer().nh = 58
-    return on_wire(ip / message, draw(VLANS), draw(PADDING))
+    return on_wire(draw(ipv6_headers()) / message, draw(VLANS), draw(PADDING))
 
 
 @st.composite
