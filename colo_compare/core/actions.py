@@ -101,3 +101,4 @@ class Actions:
     to_secondary: list[Frame] = field(default_factory=list)
     requests: list[CheckpointRequest] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)  # seconds, of each primary frame that waits no longer

@@ -30,6 +30,7 @@ class Ledger:
         self.epochs = Epochs(settings, now)
         self.generation = 0  # grows with every commit that copied state: flows catch up when they are touched
         self.known_equal = False  # flows that are not in the table are the same in both guests
+        self.protected = False  # a checkpoint stands behind this pair
         self.divergences = 0
         self._actions = Actions()
 
@@ -93,7 +94,9 @@ class Ledger:
 
     def note_wait(self, held: Held) -> None:
         """Count how long a frame had to wait."""
-        self.counters.held_seconds += self.now - held.at
+        wait = self.now - held.at
+        self.counters.held_seconds += wait
+        self._actions.waits.append(wait)
         self.counters.held_releases += 1
 
     def discard(self, held: Held, reason: str) -> None:
