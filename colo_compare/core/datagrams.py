@@ -88,7 +88,6 @@ class DatagramComparer:
         self.ledger = ledger
         self.flows: dict[bytes, DatagramFlow] = {}
         self.ahead: dict[DatagramFlow, None] = {}  # flows in which the secondary has said something alone
-        self.protected = False
 
     def _flow(self, key: bytes) -> DatagramFlow:
         flow = self.flows.get(key)
@@ -175,7 +174,7 @@ class DatagramComparer:
         self._pump(flow)
 
     def _open(self, flow: DatagramFlow) -> bool:
-        return not flow.blocked and (self.protected or self.ledger.mode == OBSERVE)
+        return not flow.blocked and (self.ledger.protected or self.ledger.mode == OBSERVE)
 
     def _pump(self, flow: DatagramFlow) -> None:
         queue = flow.queue

@@ -1,0 +1,198 @@
+"""When a primary frame of a TCP flow goes, and what it looks like then (rule 2).
+
+A frame goes when
+- everything in it (SYN, payload, FIN) lies below the position up to which both streams agree,
+- the secondary has acknowledged as much client data as it does,
+- and no frame of its flow waits before it.
+A RST goes when the secondary has sent one too. The client sees the client-space numbers of a promoted guest,
+and never a window larger than the secondary's.
+"""
+
+from typing import Final
+
+from colo_compare.core.counters import MATCHED, OBSERVED, PAYLOAD, RESET, STREAM_END
+from colo_compare.core.flow_table import FlowTable
+from colo_compare.core.hold import Held
+from colo_compare.core.ledger import Ledger
+from colo_compare.core.mirror import Mirror
+from colo_compare.core.settings import OBSERVE
+from colo_compare.core.stream import NOWHERE
+from colo_compare.core.tcp_flow import CLOSED, HALF_OPEN, UNKNOWN_SHIFT, TcpFlow
+from colo_compare.wire.frame import RST, SYN, Frame
+from colo_compare.wire.rewrite import pure_ack, rewrite_tcp
+from colo_compare.wire.seq import diff, wrap
+
+_MASK: Final = 0xFFFFFFFF
+_WORTH_AN_UPDATE: Final = 2920  # bytes that a window must grow by for an ACK of our own: two segments
+
+
+class TcpRelease:
+    """Holds and releases the primary's frames of all TCP flows."""
+
+    def __init__(self, ledger: Ledger, table: FlowTable, mirror: Mirror) -> None:
+        self.ledger = ledger
+        self.table = table
+        self.mirror = mirror
+
+    def settle(self, flow: TcpFlow) -> None:
+        """Draw the conclusions from where the two streams stand: FINs agree, or something differs."""
+        stream = flow.stream
+        if flow.blocked:
+            return
+        reason = ""
+        primary = flow.primary
+        secondary = flow.secondary
+        if stream.mismatch != NOWHERE:
+            reason = PAYLOAD
+        elif primary.fin != NOWHERE or secondary.fin != NOWHERE:
+            matched = stream.matched
+            if primary.fin == secondary.fin:
+                if matched == primary.fin:
+                    stream.skip_to(matched + 1)
+                    flow.loose = None
+            elif (matched == secondary.fin and secondary.placed and primary.end > matched) or (
+                matched == primary.fin and secondary.end > matched
+            ):
+                reason = STREAM_END
+        gave_up = secondary.reset and secondary.placed and secondary.end <= stream.matched
+        if not reason and gave_up and not primary.reset and primary.end > stream.matched:
+            reason = RESET
+        if reason:
+            flow.blocked = True
+            position = stream.matched if stream.mismatch == NOWHERE else stream.mismatch
+            offset = position - flow.isn - 1 if flow.isn != NOWHERE else 0
+            self.ledger.diverged(flow.key, reason, offset, stream.excerpt(True), stream.excerpt(False))
+            if self.ledger.mode == OBSERVE:
+                # Nothing will make the two equal: count it, and compare what follows.
+                flow.realign()
+
+    def may_go(self, flow: TcpFlow, flags: int, end: int, ack: int) -> bool:
+        if flow.blocked or not (self.ledger.protected or self.ledger.mode == OBSERVE):
+            return False
+        if flags & RST:
+            return flow.secondary.reset
+        secondary = flow.secondary
+        return secondary.placed and end <= flow.stream.matched and ack <= secondary.ack
+
+    def hold(self, flow: TcpFlow, frame: Frame, end: int, ack: int) -> None:
+        ledger = self.ledger
+        if ledger.mode == OBSERVE and not flow.secondary.placed and flow.guessed:
+            # Picked up in mid-stream, its offsets unknown and no checkpoint to come: nothing to compare.
+            self.send(flow, frame, end, ack, OBSERVED)
+            return
+        held = Held(flow, frame, None, ledger.now)
+        if ledger.mode == OBSERVE:
+            self.send(flow, frame, end, ack, OBSERVED)
+            held.passed = True
+        held.end = end
+        held.ack = ack
+        flow.enqueue(held)
+        ledger.hold(held)
+        if ack > flow.secondary.ack:
+            self.mirror.lags(flow)
+
+    def pump(self, flow: TcpFlow) -> None:
+        """Release what may go, in arrival order."""
+        queue = flow.queue
+        if queue is None:
+            return
+        ledger = self.ledger
+        while queue:
+            held = queue[0]
+            if not self.may_go(flow, held.frame.flags, held.end, held.ack):
+                if held.ack > flow.secondary.ack:
+                    self.mirror.lags(flow)
+                return
+            queue.popleft()
+            if held.done:
+                continue
+            wait = ledger.now - held.at
+            self.mirror.lag += (wait - self.mirror.lag) * 0.125
+            if held.passed:
+                ledger.released(held, held.frame, MATCHED)
+            else:
+                ledger.released(held, self.outgoing(flow, held.frame, held.end, held.ack, True), MATCHED)
+        flow.queue = None
+
+    def send(self, flow: TcpFlow, frame: Frame, end: int, ack: int, kind: str) -> None:
+        self.ledger.send_client(self.outgoing(flow, frame, end, ack, kind == MATCHED), kind)
+
+    def outgoing(self, flow: TcpFlow, frame: Frame, end: int, ack: int, clamp: bool) -> Frame:
+        """Turn a primary frame into what the client gets, and note what it has got then."""
+        guest = flow.primary
+        flags = frame.flags
+        window = self._clamped_window(flow, frame, ack) if clamp and not flags & RST else frame.window
+        tsval = frame.tsval
+        if frame.tsval_at:
+            tsval = (tsval + guest.ts_offset) & _MASK
+            if flow.out_tsval < 0 or diff(tsval, flow.out_tsval) >= 0:
+                flow.out_tsval = tsval
+                if flow.monotonic and not flow.rewritten():
+                    flow.monotonic = False  # one clock, and it has caught up
+            elif flow.monotonic:
+                tsval = flow.out_tsval
+        if end > flow.released_end:
+            flow.released_end = end
+        if ack > flow.released_ack:
+            flow.released_ack = ack
+        if flow.ack_frame is not None and ack >= flow.secondary.ack:
+            flow.ack_frame = None
+        if flow.state == HALF_OPEN and not flags & (SYN | RST):
+            self.table.established(flow)
+        elif flags & RST and flow.state != CLOSED:
+            flow.loose = None
+            self.table.close(flow)
+        if flow.in_flight is not None and not self.ledger.has_secondary():
+            self.mirror.settle(flow)
+        out = frame
+        if guest.seq_offset or window != frame.window or tsval != frame.tsval:
+            out = rewrite_tcp(
+                frame, (frame.seq + guest.seq_offset) & _MASK, frame.ack, window, tsval, frame.tsecr, 0
+            )
+            if guest.seq_offset or tsval != frame.tsval:
+                self.ledger.counters.rewritten += 1
+        flow.clamped = None
+        if window != frame.window and ack != NOWHERE and not flags & SYN:
+            self.ledger.counters.clamped += 1
+            flow.clamped = out
+            flow.clamped_ack = ack
+            flow.clamped_window = window
+        return out
+
+    def _clamped_window(self, flow: TcpFlow, frame: Frame, ack: int) -> int:
+        """Give the window of a frame, never reaching beyond what the secondary offers (rule 2)."""
+        secondary = flow.secondary
+        shift = flow.shift if flow.shift > 0 and not frame.flags & SYN else 0
+        room = secondary.window
+        if flow.shift != UNKNOWN_SHIFT and ack != NOWHERE:
+            room += secondary.ack - ack
+        if frame.window << shift <= room:
+            return frame.window
+        return room >> shift if room > 0 else 0
+
+    def open_window(self, flow: TcpFlow) -> None:
+        """Tell the client that a window is larger again which it knows clamped.
+
+        The secondary's own update cannot go out, and the primary has no reason to send one: without this a
+        window clamped to zero would wait for the client's persist timer.
+        """
+        clamped = flow.clamped
+        if clamped is None or flow.queue is not None or not self.ledger.holding():
+            return
+        shift = flow.shift if flow.shift > 0 else 0
+        primary = flow.primary
+        secondary = flow.secondary
+        edge = primary.ack + primary.window
+        if secondary.ack + secondary.window < edge:
+            edge = secondary.ack + secondary.window
+        window = (edge - flow.clamped_ack) >> shift
+        full = (primary.ack + primary.window - flow.clamped_ack) >> shift
+        gain = (window - flow.clamped_window) << shift
+        if gain <= 0 or (gain < _WORTH_AN_UPDATE and window < full and flow.clamped_window << shift > gain):
+            return
+        window = min(window, 0xFFFF)
+        self.ledger.counters.window_updates += 1
+        self.ledger.send_own(pure_ack(clamped, wrap(flow.released_end), wrap(flow.clamped_ack), window))
+        flow.clamped_window = window
+        if window >= full:
+            flow.clamped = None
