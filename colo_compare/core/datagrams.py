@@ -69,12 +69,17 @@ class DatagramFlow(Flow):
                     return held
         return None
 
-    def forget_secondary(self) -> int:
-        """Drop what the secondary has said alone; give the number of frames."""
+    def unmatched(self) -> int:
+        """Give the number of the secondary's frames with an unmatched datagram."""
         count = 0
         for said in self.said:
             if said.parts:
                 count += 1 if said.more is None else 1 + len(said.more)
+        return count
+
+    def forget_secondary(self) -> int:
+        """Drop what the secondary has said alone; give the number of frames."""
+        count = self.unmatched()
         self.said.clear()
         self.secondary.clear()
         self.bytes = 0

@@ -107,6 +107,12 @@ class Dispatch:
         else:
             ledger.counters.secondary[S_NOT_COMPARED] += 1
 
+    def unmatched_frames(self) -> int:
+        """Give the number of secondary frames that the primary has not matched yet."""
+        tcp = sum([len(flow.unmatched_output()) for flow in self.tcp.ahead])
+        datagrams = sum([flow.unmatched() for flow in self.datagrams.ahead])
+        return tcp + datagrams + len(self.secondary_fragments.frames())
+
     def let_go(self, held: Held, kind: str) -> None:
         """Release a held frame uncompared: a checkpoint covers it, or there is nobody to compare with."""
         flow = held.flow

@@ -42,6 +42,16 @@ class Pair:
         self.primary_waiting_bytes = 0
         self.secondary_waiting: list[Frame] = []  # what the secondary sent since then
 
+    def held_frames(self) -> int:
+        """Give the number of primary frames that have been neither released nor discarded."""
+        if self.ledger.mode == OBSERVE:
+            return 0
+        return self.ledger.holds.frames + len(self.primary_waiting)
+
+    def unmatched_frames(self) -> int:
+        """Give the number of secondary frames that have been neither matched nor discarded."""
+        return self.dispatch.unmatched_frames() + len(self.secondary_waiting)
+
     # Frames
 
     def from_primary(self, frame: Frame) -> None:
@@ -179,7 +189,7 @@ class Pair:
         ledger = self.ledger
         ledger.counters.secondaries_lost += 1
         block = ledger.mode == PROTECT and ledger.settings.on_secondary_loss == BLOCK
-        released = 0 if block else self.held_frames
+        released = 0 if block else self.held_frames()
         ledger.counters.secondary[S_UNPROTECTED] += len(self.secondary_waiting)
         self.secondary_waiting = []
         self.end_pair(BLOCK if block else SOLO, "the secondary is lost")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from colo_compare.core.actions import Actions
-from colo_compare.core.counters import BACKEND, OBSERVED, STARTUP, Counters
+from colo_compare.core.counters import BACKEND, OBSERVED, S_COMPARED, STARTUP, Counters
 from colo_compare.core.dispatch import Dispatch
 from colo_compare.core.epochs import COMPARING, REQUESTED
 from colo_compare.core.ledger import Ledger
@@ -57,7 +57,12 @@ class Proxy:
     @property
     def counters(self) -> Counters:
         """Totals since the start."""
-        return self._ledger.counters
+        counters = self._ledger.counters
+        secondary = counters.secondary
+        # The rest of them: to note for each frame when its last byte was matched would cost more than this.
+        others = sum(secondary.values()) - secondary[S_COMPARED] + self._pair.unmatched_frames()
+        secondary[S_COMPARED] = counters.received[SECONDARY] - others
+        return counters
 
     @property
     def settings(self) -> Settings:
@@ -67,9 +72,7 @@ class Proxy:
     @property
     def held_frames(self) -> int:
         """Primary frames that have been received, and neither released nor discarded."""
-        if self._ledger.mode == OBSERVE:
-            return 0
-        return self._ledger.holds.frames + len(self._pair.primary_waiting)
+        return self._pair.held_frames()
 
     @property
     def held_bytes(self) -> int:
@@ -88,6 +91,11 @@ class Proxy:
         counts = self._dispatch.tcp.table.counts()
         counts["datagram"] = len(self._dispatch.datagrams.flows)
         return counts
+
+    @property
+    def flow_count(self) -> int:
+        """Flows in the tables."""
+        return len(self._dispatch.tcp.table.flows) + len(self._dispatch.datagrams.flows)
 
     @property
     def client_waiting(self) -> int:

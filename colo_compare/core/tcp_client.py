@@ -44,7 +44,7 @@ class TcpClient:
             if flags & FIN:
                 flow.client_fin = end - 1
         in_order = not flags & SYN or flow.client_end == NOWHERE or flow.state == HALF_OPEN
-        # No window reaches further than 2^30 (RFC 7323, section 2.3): what claims to is of another connection.
+        # No window reaches further than 2^30 (RFC 7323, section 2.3): what claims to is no part of it.
         in_reach = flow.primary.ack == NOWHERE or end - flow.primary.ack <= 1 << 30
         if in_order and in_reach and end > flow.client_end:
             flow.client_end = end

@@ -15,6 +15,7 @@ _MASK: Final = 0xFFFFFFFF
 
 
 def begin_stream(ledger: Ledger, flow: TcpFlow, frame: Frame) -> None:
+    """Take the primary's SYN: from here its stream is counted."""
     guest = flow.primary
     guest.placed = True
     guest.syn = frame

@@ -67,6 +67,7 @@ class TcpRelease:
                 flow.realign()
 
     def may_go(self, flow: TcpFlow, flags: int, end: int, ack: int) -> bool:
+        """Whether the secondary stands behind everything that a frame says."""
         if flow.blocked or not (self.ledger.protected or self.ledger.mode == OBSERVE):
             return False
         if flags & RST:
@@ -75,6 +76,7 @@ class TcpRelease:
         return secondary.placed and end <= flow.stream.matched and ack <= secondary.ack
 
     def hold(self, flow: TcpFlow, frame: Frame, end: int, ack: int) -> None:
+        """Keep a frame until the secondary has said the same; in observe mode let it pass, and compare."""
         ledger = self.ledger
         if ledger.mode == OBSERVE and not flow.secondary.placed and flow.guessed:
             # Picked up in mid-stream, its offsets unknown and no checkpoint to come: nothing to compare.
@@ -99,13 +101,14 @@ class TcpRelease:
         ledger = self.ledger
         while queue:
             held = queue[0]
+            if held.done:
+                queue.popleft()
+                continue
             if not self.may_go(flow, held.frame.flags, held.end, held.ack):
                 if held.ack > flow.secondary.ack:
                     self.mirror.lags(flow)
                 return
             queue.popleft()
-            if held.done:
-                continue
             wait = ledger.now - held.at
             self.mirror.lag += (wait - self.mirror.lag) * 0.125
             if held.passed:
@@ -115,6 +118,7 @@ class TcpRelease:
         flow.queue = None
 
     def send(self, flow: TcpFlow, frame: Frame, end: int, ack: int, kind: str) -> None:
+        """Release a frame that was never held."""
         self.ledger.send_client(self.outgoing(flow, frame, end, ack, kind == MATCHED), kind)
 
     def outgoing(self, flow: TcpFlow, frame: Frame, end: int, ack: int, clamp: bool) -> Frame:
