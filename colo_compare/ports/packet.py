@@ -17,8 +17,9 @@ from colo_compare.errors import PortUnavailable
 from colo_compare.ports.descriptor import DescriptorPort
 from colo_compare.ports.interface import IFF_UP, interface_flags, known_interfaces, why_down
 from colo_compare.ports.mmsg import MessageReceiver, MessageSender
-from colo_compare.wire.frame import VNET_HEADER_LEN
-from colo_compare.wire.vnet import NEEDS_CSUM, parse_vnet
+from colo_compare.wire.frame import VNET_HEADER_LEN, parse_frame
+from colo_compare.wire.offload import materialise
+from colo_compare.wire.vnet import EMPTY_VNET_HEADER, NEEDS_CSUM, parse_vnet
 
 ETH_P_ALL: Final = 3  # linux/if_ether.h
 ETH_P_8021Q: Final = 0x8100
@@ -50,7 +51,7 @@ _HEADER_GAP: Final = (10, 12)  # where a kernel before 6.5 leaves out num_buffer
 _QUEUE_PAUSE: Final = 0.001  # seconds
 
 # Errors of one frame that say that the interface, not the frame, is the matter.
-_INTERFACE_ERRORS: Final = frozenset((errno.ENETDOWN, errno.ENXIO, errno.ENODEV, errno.EBADF))
+_INTERFACE_ERRORS: Final = frozenset((errno.ENETDOWN, errno.ENXIO, errno.ENODEV))
 
 
 class PacketPort(DescriptorPort):
@@ -68,6 +69,7 @@ class PacketPort(DescriptorPort):
         super().__init__(url, pushes_back=False)
         self.interface: Final = interface
         self._vnet_hdr = vnet_hdr
+        self._kernel_header_len = 0
         self._index = 0
         self._queue_full = False  # the last frame was refused by the interface's queue
 
@@ -126,8 +128,12 @@ class PacketPort(DescriptorPort):
         )
 
     def _ask_for_headers(self, sock: socket.socket) -> tuple[int, int] | None:
-        """Switch virtio-net headers on; gives the gap in them if the kernel only knows 10 bytes."""
-        if self._vnet_hdr == "no" or (self._vnet_hdr == "auto" and sys.byteorder != "little"):
+        """Switch virtio-net headers on; gives the gap in them if the kernel only knows 10 bytes.
+
+        With vnet_hdr=no as well: only its header tells that a frame is many in one, or that its checksum is
+        not there yet. Without headers, such frames would leave the proxy broken.
+        """
+        if sys.byteorder != "little":
             return None  # the kernel writes its own byte order, and inside all headers are little-endian
         gap: tuple[int, int] | None = None
         try:
@@ -142,7 +148,8 @@ class PacketPort(DescriptorPort):
                     f"{self.url}: this kernel gives no virtio-net headers ({error.strerror}): use vnet_hdr=no"
                 ) from None
             return None
-        self.header_len = VNET_HEADER_LEN
+        self._kernel_header_len = VNET_HEADER_LEN
+        self.header_len = 0 if self._vnet_hdr == "no" else VNET_HEADER_LEN
         return gap
 
     def _read(self, limit: int) -> list[bytes]:
@@ -179,6 +186,8 @@ class PacketPort(DescriptorPort):
             if got < RUN:
                 break
         if frames:
+            if self.header_len != self._kernel_header_len:
+                frames = without_headers(frames)
             self._count_received(frames)
             self._count_kernel_drops()
         return frames
@@ -189,7 +198,7 @@ class PacketPort(DescriptorPort):
         tci, tpid = _TAG.unpack_from(self._receiver.control, at + _TAG_AT)
         if not self._receiver.control[at + _STATUS_AT] & TP_STATUS_VLAN_TPID_VALID:
             tpid = ETH_P_8021Q
-        return insert_tag(frame, self.header_len, struct.pack("!HH", tpid, tci))
+        return insert_tag(frame, self._kernel_header_len, struct.pack("!HH", tpid, tci))
 
     def _count_kernel_drops(self) -> None:
         """Add what the kernel dropped since the last time: its counter starts anew with each look."""
@@ -200,9 +209,12 @@ class PacketPort(DescriptorPort):
     def _write(self, messages: list[bytes]) -> int:
         total = len(messages)
         taken = 0
+        given = messages
+        if self.header_len != self._kernel_header_len:
+            given = [EMPTY_VNET_HEADER + message for message in messages]
         while taken < total:
             try:
-                sent = self._sender.send(self._fd, messages, taken)
+                sent = self._sender.send(self._fd, given, taken)
             except BlockingIOError:
                 break
             except OSError as error:
@@ -234,6 +246,17 @@ class PacketPort(DescriptorPort):
 
     def _release(self, fd: int) -> None:
         self._socket.close()
+
+
+def without_headers(frames: list[bytes]) -> list[bytes]:
+    """Take the virtio-net headers away, and do what they ask for."""
+    bare: list[bytes] = []
+    for frame in frames:
+        if frame[0] & NEEDS_CSUM or frame[1]:
+            bare += materialise(parse_frame(frame, VNET_HEADER_LEN, False))
+        else:
+            bare.append(frame[VNET_HEADER_LEN:])
+    return bare
 
 
 def insert_tag(frame: bytes, header_len: int, tag: bytes) -> bytes:
