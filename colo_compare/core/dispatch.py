@@ -72,7 +72,7 @@ class Dispatch:
             self._primary_fragment(frame)
         elif kind == OPAQUE and frame.reason == BAD_VNET_HEADER:
             ledger.counters.discarded[UNUSABLE] += 1
-        elif _is_compared(frame):
+        elif is_compared(frame):
             self.datagrams.from_primary(frame, frame, None)
         else:
             self.neighbours.learn(frame)
@@ -102,7 +102,7 @@ class Dispatch:
             whole = self.secondary_fragments.add(frame)
             if whole is not None:
                 self.datagrams.from_secondary(whole.datagram, whole.frame, whole.more)
-        elif _is_compared(frame):
+        elif is_compared(frame):
             self.datagrams.from_secondary(frame, frame, None)
         else:
             ledger.counters.secondary[S_NOT_COMPARED] += 1
@@ -124,8 +124,8 @@ class Dispatch:
             self.ledger.released(held, held.frame, kind)
 
 
-def _is_compared(frame: Frame) -> bool:
-    """Whether a frame that is neither TCP nor a fragment is compared (rule 4).
+def is_compared(frame: Frame) -> bool:
+    """Whether the secondary has to say the same as this frame (rule 4).
 
     IGMP is not, though it is IP: its reports come after a random delay (RFC 3376, section 5.2), as MLD's do.
     What claims to be IP and is not well-formed is compared whole.

@@ -7,6 +7,7 @@ covered by that checkpoint, and only its reason is added; one that comes later w
 import math
 from typing import Final
 
+from colo_compare.core.counters import STARTUP
 from colo_compare.core.settings import Settings
 
 COMPARING: Final = "comparing"
@@ -62,9 +63,13 @@ class Epochs:
         """Give the time at which the next checkpoint is to be requested, math.inf if none."""
         if self.state != COMPARING:
             return math.inf
-        due = self.committed_at + self.settings.max_interval
+        due = math.inf
+        if self.number:
+            due = self.committed_at + self.settings.max_interval
         if self.wanted:
-            due = min(due, self.wanted_at + self.settings.coalesce)
+            # Nothing diverges before the first checkpoint that others could share.
+            coalesce = 0.0 if STARTUP in self.wanted else self.settings.coalesce
+            due = min(due, self.wanted_at + coalesce)
         return max(due, self.not_before, self.committed_at + self.settings.min_interval)
 
     def timeout_at(self) -> float:

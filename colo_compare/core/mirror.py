@@ -34,7 +34,7 @@ def translate_to_guest(ledger: Ledger, guest: Guest, frame: Frame, ack: int) -> 
         return frame
     seq_offset = guest.seq_offset
     tsecr = frame.tsecr
-    if frame.tsval_at:
+    if tsecr:
         tsecr = (tsecr - guest.ts_offset) & 0xFFFFFFFF
         if not guest.settled and guest.tsval >= 0 and diff(tsecr, guest.tsval) > 0:
             tsecr = guest.tsval

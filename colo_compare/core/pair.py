@@ -22,7 +22,7 @@ from colo_compare.core.counters import (
     TABLE_FULL,
     UNPROTECTED,
 )
-from colo_compare.core.dispatch import Dispatch
+from colo_compare.core.dispatch import Dispatch, is_compared
 from colo_compare.core.epochs import COMPARING, PAUSED
 from colo_compare.core.ledger import Ledger
 from colo_compare.core.settings import BLOCK, OBSERVE, PROTECT, SOLO
@@ -56,7 +56,7 @@ class Pair:
 
     def from_primary(self, frame: Frame) -> None:
         """Take a frame of the primary, now or after the commit."""
-        if self.ledger.epochs.state == PAUSED:
+        if self.ledger.epochs.state == PAUSED and is_compared(frame):
             self.primary_waiting.append(frame)
             self.primary_waiting_bytes += len(frame.data)
         else:

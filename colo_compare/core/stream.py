@@ -106,6 +106,17 @@ class Ahead:
                 self.bytes -= matched - first.start
                 first.cut(matched)
 
+    def covers(self, start: int, end: int) -> bool:
+        """Whether all of [start, end) has been said."""
+        for segment in self.segments:
+            if segment.start > start:
+                return False
+            if segment.end > start:
+                start = segment.end
+            if start >= end:
+                return True
+        return False
+
     def frames(self) -> list[Frame]:
         """Give the frames behind the segments, each once, in stream order."""
         found: dict[int, Frame] = {}
@@ -157,6 +168,8 @@ class StreamComparer:
                 self.mismatch = own.contradiction
                 self._advance()
         self._drop_empty()
+        if self.primary is not None and self.secondary is not None and self.mismatch == NOWHERE:
+            self._compare_beyond(self.primary, self.secondary)
         return self.matched - before
 
     def _consume(self, other: Ahead, start: int, end: int, data: bytes, at: int) -> tuple[int, int]:
@@ -165,7 +178,7 @@ class StreamComparer:
             first = segments[0]
             length = (first.end if first.end < end else end) - start
             if first.data[first.at : first.at + length] != data[at : at + length]:
-                self._mark(first.data, first.at, data, at, length)
+                self._mark(self.matched, first.data, first.at, data, at, length)
                 break
             start += length
             at += length
@@ -191,10 +204,39 @@ class StreamComparer:
                 break
             primary.trim(self.matched)
 
-    def _mark(self, a: bytes, i: int, b: bytes, j: int, length: int) -> None:
+    def _compare_beyond(self, primary: Ahead, secondary: Ahead) -> None:
+        """Compare what the primary said behind a hole with what the secondary said without one."""
+        reach = self.matched
+        for theirs in secondary.segments:
+            if theirs.start > reach:
+                return
+            reach = theirs.end
+            for ours in primary.segments:
+                low = max(ours.start, theirs.start)
+                length = min(ours.end, theirs.end) - low
+                if length > 0:
+                    i = ours.at + low - ours.start
+                    j = theirs.at + low - theirs.start
+                    if ours.data[i : i + length] != theirs.data[j : j + length]:
+                        self._mark(low, ours.data, i, theirs.data, j, length)
+                        return
+
+    def agrees(self, end: int) -> bool:
+        """Whether the secondary has said everything below a position, and nothing known of it differs.
+
+        It may have while `matched` lies below: a primary frame that was lost on its way here leaves a hole,
+        and to hold what follows it would keep the client from seeing that, and from asking for it.
+        """
+        if end <= self.matched:
+            return True
+        if self.secondary is None or self.mismatch != NOWHERE:
+            return False
+        return self.secondary.covers(self.matched, end)
+
+    def _mark(self, position: int, a: bytes, i: int, b: bytes, j: int, length: int) -> None:
         for k in range(length):
             if a[i + k] != b[j + k]:
-                self.mismatch = self.matched + k
+                self.mismatch = position + k
                 return
 
     def _drop_empty(self) -> None:

@@ -97,7 +97,7 @@ class TcpComparer:
             )
             ledger.counters.compared_bytes += counted
         self.release.settle(flow)
-        if flow.queue is None and self.release.may_go(flow, flags, end, ack):
+        if flow.queue is None and self.release.may_go(flow, frame, end, ack):
             self.release.send(flow, frame, end, ack, OBSERVED if ledger.mode == OBSERVE else MATCHED)
         else:
             self.release.hold(flow, frame, end, ack)
@@ -299,6 +299,7 @@ class TcpComparer:
         self.mirror.forget()
         self.ahead = {}
         for flow in self.table.flows.values():
+            self.release.open_window(flow)
             flow.catch_up(self.ledger.generation)
             flow.secondary = Guest()
             flow.waiting = None

@@ -153,6 +153,8 @@ class TcpFlow(Flow):
         """Whether a SYN of a guest belongs to the connection that it has, and does not begin another."""
         if guest.syn is not None:
             return guest.syn.seq == frame.seq
+        if self.primary.syn is not None:
+            return False  # the primary's waits for this one, whatever its number
         return guest.placed and self.isn != NOWHERE and self.place(guest, frame) == self.isn
 
     def catch_up(self, generation: int) -> None:

@@ -18,7 +18,7 @@ from colo_compare.core.mirror import Mirror
 from colo_compare.core.settings import OBSERVE
 from colo_compare.core.stream import NOWHERE
 from colo_compare.core.tcp_flow import CLOSED, HALF_OPEN, UNKNOWN_SHIFT, TcpFlow
-from colo_compare.wire.frame import RST, SYN, Frame
+from colo_compare.wire.frame import FIN, RST, SYN, Frame
 from colo_compare.wire.rewrite import pure_ack, rewrite_tcp
 from colo_compare.wire.seq import diff, wrap
 
@@ -66,14 +66,27 @@ class TcpRelease:
                 # Nothing will make the two equal: count it, and compare what follows.
                 flow.realign()
 
-    def may_go(self, flow: TcpFlow, flags: int, end: int, ack: int) -> bool:
+    def may_go(self, flow: TcpFlow, frame: Frame, end: int, ack: int) -> bool:
         """Whether the secondary stands behind everything that a frame says."""
         if flow.blocked or not (self.ledger.protected or self.ledger.mode == OBSERVE):
             return False
-        if flags & RST:
+        if frame.flags & RST:
             return flow.secondary.reset
         secondary = flow.secondary
-        return secondary.placed and end <= flow.stream.matched and ack <= secondary.ack
+        if not secondary.placed or ack > secondary.ack:
+            return False
+        return end <= flow.stream.matched or self._agrees(flow, frame, end)
+
+    def _agrees(self, flow: TcpFlow, frame: Frame, end: int) -> bool:
+        """Whether the secondary has said all of a frame that lies beyond a hole in the primary's stream."""
+        stream = flow.stream
+        if frame.flags & SYN:
+            return False
+        if frame.flags & FIN:
+            end -= 1
+            if flow.secondary.fin != end:
+                return False
+        return stream.agrees(end)
 
     def hold(self, flow: TcpFlow, frame: Frame, end: int, ack: int) -> None:
         """Keep a frame until the secondary has said the same; in observe mode let it pass, and compare."""
@@ -104,7 +117,7 @@ class TcpRelease:
             if held.done:
                 queue.popleft()
                 continue
-            if not self.may_go(flow, held.frame.flags, held.end, held.ack):
+            if not self.may_go(flow, held.frame, held.end, held.ack):
                 if held.ack > flow.secondary.ack:
                     self.mirror.lags(flow)
                 return
@@ -181,13 +194,13 @@ class TcpRelease:
         window clamped to zero would wait for the client's persist timer.
         """
         clamped = flow.clamped
-        if clamped is None or flow.queue is not None or not self.ledger.holding():
+        if clamped is None or flow.queue is not None:
             return
         shift = flow.shift if flow.shift > 0 else 0
         primary = flow.primary
         secondary = flow.secondary
         edge = primary.ack + primary.window
-        if secondary.ack + secondary.window < edge:
+        if self.ledger.has_secondary() and secondary.ack + secondary.window < edge:
             edge = secondary.ack + secondary.window
         window = (edge - flow.clamped_ack) >> shift
         full = (primary.ack + primary.window - flow.clamped_ack) >> shift
