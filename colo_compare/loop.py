@@ -30,7 +30,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVarTuple
 
 import trio
 
@@ -48,6 +48,7 @@ from colo_compare.ports.port import FramePort
 from colo_compare.wire.frame import Frame, parse_frame
 
 logger: Final = logging.getLogger(__name__)
+Args = TypeVarTuple("Args")
 
 KEPT_EVENTS: Final = 32  # for `status`
 UNPROTECTED_BACKLOG: Final = 4096  # frames that may wait for a secondary in the modes that do not protect
@@ -93,23 +94,29 @@ class Loop:
         """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self.checkpointing.run_backend)
-            nursery.start_soon(self.checkpointing.serve_requests)
-            nursery.start_soon(self.failover.run)
+            self.start_soon(self.checkpointing.run_backend)
+            self.start_soon(self.checkpointing.serve_requests)
+            self.start_soon(self.failover.run)
             self.proxy.start(trio.current_time())
             self.perform()
             for link in self.links:
-                nursery.start_soon(self._read, link)
-                nursery.start_soon(self._flush, link)
-            nursery.start_soon(self._run_timers)
+                self.start_soon(self._read, link)
+                self.start_soon(self._flush, link)
+            self.start_soon(self._run_timers)
             task_status.started()
         if self._error is not None:
             raise self._error
 
-    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Start a task that ends with the loop."""
+    def start_soon(self, task: Callable[[*Args], Awaitable[None]], *args: *Args) -> None:
+        """Start a task that ends with the loop, and ends the loop if it fails."""
         assert self._nursery is not None
-        self._nursery.start_soon(task)
+        self._nursery.start_soon(self._guard, task, args)
+
+    async def _guard(self, task: Callable[[*Args], Awaitable[None]], args: tuple[*Args]) -> None:
+        try:
+            await task(*args)
+        except Exception as error:  # a bug: here, in the core, or in a port
+            self.end(error)
 
     # Stopping
 
@@ -121,19 +128,24 @@ class Loop:
             self._nursery.cancel_scope.cancel()
         else:
             self.stopping = True
-            self._nursery.start_soon(self._wind_down)
+            self.start_soon(self._wind_down, trio.current_time() + self.settings.compare_timeout)
 
     def end(self, error: Exception) -> None:
-        """End the loop now: `run` raises this error (the first one, if there are several)."""
+        """End the loop now: `run` raises this error (the first one, if there are several).
+
+        Tasks that are about to run do so once more before they see that they are cancelled, so from here on
+        nothing reaches the core any more: it could release what it must hold.
+        """
         if self._error is None:
             self._error = error
+        self.checkpointing.forget()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
-    async def _wind_down(self) -> None:
+    async def _wind_down(self, deadline: float) -> None:
         """Take nothing more from the client, let what is held match or reach its deadline, and end."""
         logger.info("stopping: no more client frames, %d frames are held", self.proxy.held_frames)
-        with trio.move_on_after(self.settings.compare_timeout):
+        with trio.move_on_at(deadline):
             while self.proxy.held_frames or self.client.backlog:
                 self._changed = trio.Event()
                 await self._changed.wait()
@@ -167,6 +179,8 @@ class Loop:
 
     def feed(self, link: Link, batch: list[bytes]) -> None:
         """Give frames that a port has just given to the core, and perform what follows."""
+        if self._error is not None:
+            return
         inbound = link.role == CLIENT
         header_len = link.port.header_len
         frames = [parse_frame(data, header_len, inbound) for data in batch]
@@ -278,6 +292,8 @@ class Loop:
             with trio.CancelScope(deadline=self._wakes_at) as self._sleep:
                 await trio.sleep_forever()
             await self.failover.while_promoting()
+            if self._error is not None:
+                return
             self.proxy.handle_timer(trio.current_time())
             self.perform()
 
@@ -289,10 +305,11 @@ class Loop:
 
         A backend, or the control socket, may take whatever it raises for a failure of its own, and go on.
         """
+        if self._error is not None:
+            raise self._error
         try:
             yield
         except Exception as error:
-            self.checkpointing.forget()  # so that no report calls the core again
             self.end(error)
             raise
 

@@ -32,8 +32,13 @@ def loop_status(loop: Loop, backend: str) -> dict[str, Any]:
         "stopping": loop.stopping,
         "epoch": proxy.epoch,
         "checkpoint": {"state": proxy.checkpoint_state, "figures": _figures(loop.checkpointing.last_figures)},
-        "held": {"frames": proxy.held_frames, "bytes": proxy.held_bytes},
-        "flows": proxy.flow_count,
+        "held": {
+            "frames": proxy.held_frames,
+            "bytes": proxy.held_bytes,
+            "oldest": proxy.oldest_held(now),  # seconds
+            "client_frames": proxy.client_waiting,  # for a checkpoint to be over
+        },
+        "flows": proxy.flows(),
         "promoted": loop.failover.reason,
         "ports": {link.name: _port(link) for link in loop.links},
         "checkpointer": {

@@ -17,9 +17,9 @@ def render(status: dict[str, Any]) -> str:
         f"checkpoints   {_pairs(counters['checkpoints'])}",
         f"requests      {_pairs(_not_zero(counters['requests'])) or 'none'}",
         f"divergences   {_pairs(_not_zero(counters['divergences'])) or 'none'}",
-        f"held          {held['frames']} frames, {held['bytes']} bytes",
+        f"held          {held['frames']} frames, {held['bytes']} bytes, up to {held['oldest']:.3f} s",
         f"released      {_pairs(_not_zero(counters['released'])) or 'none'}",
-        f"flows         {status['flows']}",
+        f"flows         {_pairs(_not_zero(status['flows'])) or 'none'}",
         f"checkpointer  {backend['backend']}, {_backend(backend)}{_pairs(backend['figures'], ', ')}",
     ]
     if status["promoted"]:
