@@ -49,14 +49,15 @@ def make_commands(link: Link) -> list[str]:
     """Give the commands that make a tap or a bridge with all its properties, marked as made here."""
     commands = [_add_command(link), f"ip link set dev {link.name} alias {MARK}"]
     commands = [within(link.namespace, command) for command in commands]
-    skipped = (*desired.TAP_KEYS, desired.ADDRESSES)  # given when it is made; a new link has none
+    # Given when it is made, or so by itself (and a kernel without VLAN filtering refuses to switch it off).
+    skipped = (*desired.TAP_KEYS, desired.ADDRESSES, desired.STP, desired.VLAN_FILTERING)
     commands += [set_command(link, key, value) for key, value in link.want.items() if key not in skipped]
     return [command for command in commands if not command.endswith(" nomaster")]
 
 
 def _add_command(link: Link) -> str:
     if link.kind == BRIDGE:
-        return f"ip link add {link.name} type bridge"
+        return f"ip link add name {link.name} type bridge"
     want = link.want
     words = [f"ip tuntap add dev {link.name} mode {TAP} user {want[desired.OWNER]}"]
     if want[desired.GROUP] != NONE:

@@ -9,7 +9,7 @@ take away what a running guest stands on, and the next run goes on from there.
 
 from colo_compare.errors import SetupError
 from tap_setup.check import by_namespace, check
-from tap_setup.desired import EXISTING, TAP, TAP_KEYS, Desired, Link
+from tap_setup.desired import BRIDGE, EXISTING, TAP, TAP_KEYS, Desired, Link
 from tap_setup.deviations import deviations
 from tap_setup.host import Host, LinkState
 from tap_setup.namespaces import inside, make_namespace, namespace_exists
@@ -32,24 +32,29 @@ def create(wanted: Desired, file: str, report: Report) -> None:
 
         def bring_about(host: Host, links: list[Link] = links) -> None:
             for link in links:
-                _bring_about(host, link, wanted, file, report)
+                _make_missing(host, link, report)
+            # Bridges last: the kernel changes a bridge's MTU as ports come and go.
+            for link in sorted(links, key=lambda link: link.kind == BRIDGE):
+                _repair(host, link, wanted, file, report)
 
         inside(home, wanted.device, bring_about)
     check(wanted, file, report)
 
 
-def _bring_about(host: Host, link: Link, wanted: Desired, file: str, report: Report) -> None:
+def _make_missing(host: Host, link: Link, report: Report) -> None:
+    if link.kind != EXISTING and host.read(link.name) is None:
+        host.make(link)
+        report.changes.append(Change(link.namespace, link.name, _made(link)))
+
+
+def _repair(host: Host, link: Link, wanted: Desired, file: str, report: Report) -> None:
     def to_repair(state: LinkState) -> list[str]:
         found = deviations(link, state, wanted.device, file)
         return [deviation.property for deviation in found if deviation.left_alone is None]
 
     state = host.read(link.name)
     if state is None:
-        if link.kind == EXISTING:
-            return
-        host.make(link)
-        report.changes.append(Change(link.namespace, link.name, _made(link)))
-        state = _read_back(host, link, [])
+        return  # an interface that is not there: `check` reports it
     reshaped = [key for key in to_repair(state) if key in TAP_KEYS]
     if reshaped:
         host.reshape(link, state)

@@ -17,7 +17,7 @@ from tap_setup.features import read_offloads, set_offload
 from tap_setup.netlink import LinkMessage, Netlink, TapMessage
 from tap_setup.record import MARK, Record, read_record, write_record
 from tap_setup.refusal import attempting
-from tap_setup.tun import TapShape, make_tap, reshape_tap
+from tap_setup.tun import TapShape, make_tap, reshape_tap, try_tap
 
 # Property -> name below /proc/sys/net, the value for on, the value for off.
 _SYSCTLS: Final = {
@@ -120,7 +120,7 @@ class Host:
         ):
             reshape_tap(self._device, link.name, shape)
             return
-        reshape_tap(self._device, link.name, _shape(state.values))  # refused while a process has it open
+        try_tap(self._device, link.name, multi_queue=state.values[desired.MULTI_QUEUE] == ON)
         self._netlink.delete(link.name, state.index)
         self.make(link)
 

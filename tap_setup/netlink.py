@@ -144,7 +144,7 @@ def _link_message(message: Any, bridge_keys: tuple[str, ...]) -> LinkMessage:
     data: Any = None if info is None else info.get_attr("IFLA_INFO_DATA")
     bridge = {}
     if kind == "bridge":
-        bridge = {key: int(data.get_attr(f"IFLA_BR_{key.upper()}")) for key in bridge_keys}
+        bridge = {key: int(data.get_attr(f"IFLA_BR_{key.upper()}") or 0) for key in bridge_keys}
     return LinkMessage(
         name=str(message.get_attr("IFLA_IFNAME")),
         index=int(message["index"]),

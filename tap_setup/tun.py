@@ -69,6 +69,12 @@ def reshape_tap(device: Path, name: str, shape: TapShape) -> None:
         _own(descriptor, name, shape)
 
 
+def try_tap(device: Path, name: str, *, multi_queue: bool) -> None:
+    """Attach to a tap and leave it. Raises SetupError if a process has its only queue open."""
+    with _attached(device, name, IFF_TAP | IFF_NO_PI | (IFF_MULTI_QUEUE if multi_queue else 0)):
+        pass
+
+
 @contextmanager
 def _attached(device: Path, name: str, flags: int) -> Iterator[int]:
     with attempting(f"open {device}"):
