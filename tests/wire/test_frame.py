@@ -12,18 +12,13 @@ from scapy.packet import Raw
 from colo_compare.wire import frame as wire
 from colo_compare.wire.frame import Frame, parse_frame
 from tests import packets
-from tests.packets import PACKETS, Packet, on_wire
+from tests.packets import PACKETS, Packet, fields, on_wire
 
 VNET = bytes(12)
 GSO = bytes((1, 1, 66, 0, 0xA8, 0x05, 34, 0, 16, 0, 0, 0))
 PLAIN_IP = IP(src="10.0.0.2", dst="10.0.0.1")
 PLAIN_IPV6 = IPv6(src="2001:db8::2", dst="2001:db8::1")
 PLAIN_TCP = TCP(sport=80, dport=43210, seq=7, ack=9, flags="PA", window=500)
-FIELDS = tuple(Frame.__annotations__)
-
-
-def fields(frame: Frame) -> dict[str, object]:
-    return {name: getattr(frame, name) for name in FIELDS}
 
 
 def offsets(ip: Any, l3: int) -> tuple[int, int]:

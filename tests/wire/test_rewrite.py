@@ -13,9 +13,8 @@ from colo_compare.wire.frame import Frame, parse_frame
 from colo_compare.wire.rewrite import pure_ack, rewrite_tcp, shift_embedded_tcp
 from colo_compare.wire.vnet import GSO_TCPV4, NEEDS_CSUM, VnetHeader
 from tests import packets
-from tests.packets import U16, U32, Packet, on_wire
+from tests.packets import U16, U32, Packet, fields, on_wire
 
-FIELDS = tuple(Frame.__annotations__)
 MASK = 0xFFFFFFFF
 VNET = bytes(12)
 NUMBERS = st.tuples(U32, U32, U16, U32, U32, st.integers(-MASK, MASK))
@@ -23,10 +22,6 @@ V4 = IP(src="10.0.0.2", dst="10.0.0.1")
 V6 = IPv6(src="2001:db8::2", dst="2001:db8::1")
 SACK_ODD = [("SAck", (1, 2, 0xFFFFFFF0, 5)), ("NOP", None)]
 STAMP_ODD = [("NOP", None), ("Timestamp", (0xFFFFFFFF, 0)), ("NOP", None)]
-
-
-def fields(frame: Frame) -> dict[str, object]:
-    return {name: getattr(frame, name) for name in FIELDS}
 
 
 def assert_consistent(frame: Frame) -> None:
