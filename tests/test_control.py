@@ -2,7 +2,6 @@ import json
 import socket
 import stat
 import threading
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,6 @@ METHODS: dict[str, Method] = {
     "break_down": break_down,
     "unspeakable": unspeakable,
 }
-
-Ask = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture

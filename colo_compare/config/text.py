@@ -21,11 +21,11 @@ def effective_toml(config: Config) -> str:
         lines.append(f"[{name}]")
         table = getattr(config, name)
         if name == "checkpointer":
-            lines.append(f"backend = {_value(table.backend)}")
+            lines.append(f"backend = {toml_value(table.backend)}")
             table = table.options
         values: dict[str, Any] = msgspec.to_builtins(table, enc_hook=encode)
         # TOML has no null: an optional key that is not set is left out.
-        lines.extend(f"{key} = {_value(value)}" for key, value in values.items() if value is not None)
+        lines.extend(f"{key} = {toml_value(value)}" for key, value in values.items() if value is not None)
         lines.append("")
     return "\n".join(lines)
 
@@ -72,7 +72,7 @@ def _table_schema(kind: type[msgspec.Struct], definitions: dict[str, Any]) -> di
     for field, schema in zip(fields, schemas, strict=True):
         default = field.default_factory() if callable(field.default_factory) else field.default
         if default is not msgspec.NODEFAULT:
-            schema["default"] = msgspec.to_builtins(default, enc_hook=encode)
+            schema["default"] = msgspec.json.decode(msgspec.json.encode(default, enc_hook=encode))
         properties[field.encode_name] = schema
     return {
         "type": "object",
@@ -86,13 +86,20 @@ def _quantity_schema(kind: type) -> dict[str, Any]:
     return {"type": "string", "pattern": PATTERNS[kind]}
 
 
-def _value(value: Any) -> str:
-    """Give a TOML value. JSON's strings, numbers and booleans are TOML's; tables are written inline."""
+def toml_value(value: Any) -> str:
+    """Give a TOML value, a table inline. Raises TypeError for what TOML cannot hold."""
     if isinstance(value, dict):
-        inner = ", ".join(f"{json.dumps(key)} = {_value(item)}" for key, item in value.items())
+        inner = ", ".join(f"{_string(key)} = {toml_value(item)}" for key, item in value.items())
         return f"{{{inner}}}"
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_value(item) for item in value)}]"
+        return f"[{', '.join(toml_value(item) for item in value)}]"
     if isinstance(value, float):
         return repr(value)  # inf and nan are TOML's words too
-    return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return _string(value)
+    return json.dumps(value)
+
+
+def _string(text: str) -> str:
+    """Give a TOML basic string: JSON's with DEL escaped as well, and without its surrogate pairs."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
