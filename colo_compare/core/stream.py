@@ -134,6 +134,8 @@ class StreamComparer:
         self.primary: Ahead | None = None  # None while it is not ahead: most flows are idle
         self.secondary: Ahead | None = None
         self.mismatch = NOWHERE  # where they disagree
+        self.island_start = NOWHERE  # what was matched before `start_again` went below it
+        self.island_end = NOWHERE
 
     def offer(self, from_primary: bool, start: int, data: bytes, at: int, end_at: int, frame: "Frame | None",
               seen: float) -> int:  # fmt: skip
@@ -168,6 +170,8 @@ class StreamComparer:
                 self.mismatch = own.contradiction
                 self._advance()
         self._drop_empty()
+        if self.island_end != NOWHERE and self.matched >= self.island_start:
+            self.skip_to(self.island_end)
         if self.primary is not None and self.secondary is not None and self.mismatch == NOWHERE:
             self._compare_beyond(self.primary, self.secondary)
         return self.matched - before
@@ -264,10 +268,20 @@ class StreamComparer:
                     position = segment.end
         return found[:length]
 
+    def start_again(self, position: int, start: int) -> None:
+        """Compare from a lower position on. What was matched from `start` on stays so."""
+        if self.matched > start and self.island_end == NOWHERE:
+            self.island_start = start
+            self.island_end = self.matched
+        self.matched = position
+
     def skip_to(self, position: int) -> None:
         """Take everything below a position as matched, without comparing it, and forget a mismatch."""
         if position > self.matched:
             self.matched = position
+        if self.matched >= self.island_start:
+            self.matched = max(self.matched, self.island_end)
+            self.island_start = self.island_end = NOWHERE
         self.mismatch = NOWHERE
         if self.primary is not None:
             self.primary.contradiction = NOWHERE

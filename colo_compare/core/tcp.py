@@ -71,10 +71,10 @@ class TcpComparer:
         elif not guest.placed and not flags & RST:
             guest.placed = True
             flow.guessed = True
-        if flow.guessed and guest.end == NOWHERE and not flags & RST:
-            self._guess(flow, frame)
 
         start = flow.place(guest, frame)
+        if flow.guessed and not flags & RST:
+            self._guess(flow, start)
         data_start = start + 1 if flags & SYN else start
         end = data_start + frame.end - frame.payload
         if flags & FIN:
@@ -137,15 +137,10 @@ class TcpComparer:
             self.from_secondary(syn)
         return flow
 
-    def _guess(self, flow: TcpFlow, frame: Frame) -> None:
-        """Say where a stream stands that was picked up in the middle: at what the primary says first."""
-        position = flow.place(flow.primary, frame)
-        matched = flow.stream.matched
-        if matched == NOWHERE or position < matched:
-            flow.stream.matched = position
-        else:
-            flow.stream.skip_to(position)
-        if not flow.secondary.placed and self.ledger.protected and self.ledger.mode == PROTECT:
+    def _guess(self, flow: TcpFlow, position: int) -> None:
+        first = flow.primary.end == NOWHERE
+        flow.guess(position)
+        if first and not flow.secondary.placed and self.ledger.protected and self.ledger.mode == PROTECT:
             self.ledger.diverged(flow.key, UNKNOWN_FLOW, 0, b"", b"")
 
     # The secondary
@@ -189,8 +184,8 @@ class TcpComparer:
         guest = flow.secondary
         stream = flow.stream
         start = flow.place(guest, frame)
-        if stream.matched == NOWHERE:
-            stream.matched = start
+        if flow.guessed:
+            flow.guess(start)
         if frame.flags & SYN:
             start += 1
         end = start + frame.end - frame.payload

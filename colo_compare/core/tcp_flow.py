@@ -107,6 +107,7 @@ class TcpFlow(Flow):
         self.isn = NOWHERE  # position of the guests' SYN
         self.shift = UNKNOWN_SHIFT  # window scale of the guests
         self.guessed = False  # picked up in mid-stream: where its stream stands is only a guess so far
+        self.base = NOWHERE  # lowest position of that guess: what lies below it has not been compared
         # The client
         self.client_end = NOWHERE  # highest position that it has sent
         self.client_ack = NOWHERE  # highest position that it has acknowledged
@@ -135,6 +136,21 @@ class TcpFlow(Flow):
         """Give the position of a placed guest's frame in the client's space."""
         near = self.stream.matched
         return unwrap(frame.seq + guest.seq_offset, near if near != NOWHERE else frame.seq + guest.seq_offset)
+
+    def guess(self, position: int) -> None:
+        """Say where a stream stands that was picked up in the middle: at the lowest position that was heard.
+
+        What a guest says first need not be what it sent first; its frames may be lost or reordered on their
+        way here. The guess is over when the client has acknowledged all below it.
+        """
+        stream = self.stream
+        if stream.matched == NOWHERE:
+            stream.matched = self.base = position
+        elif self.client_ack >= self.base:
+            self.guessed = False
+        elif self.client_ack <= position < self.base:
+            stream.start_again(position, self.base)
+            self.base = position
 
     def place_ack(self, frame: Frame) -> int:
         """Give the client position that a guest's frame acknowledges."""

@@ -75,6 +75,8 @@ class TcpRelease:
         secondary = flow.secondary
         if not secondary.placed or ack > secondary.ack:
             return False
+        if flow.guessed and end - (frame.end - frame.payload) < flow.base:
+            return False
         return end <= flow.stream.matched or self._agrees(flow, frame, end)
 
     def _agrees(self, flow: TcpFlow, frame: Frame, end: int) -> bool:
