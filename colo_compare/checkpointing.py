@@ -13,7 +13,9 @@ import trio
 from colo_compare.checkpoint.contract import Checkpointer, Figures
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.core.epochs import PAUSED
+from colo_compare.core.settings import PROTECT
 from colo_compare.core.sides import SIDE_NAMES
+from colo_compare.errors import CheckpointerError
 from colo_compare.failover import describe
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Checkpointing:
         self.last_figures: Figures | None = None
         self.ended = ""  # why the backend runs no more
         self._started = trio.Event()
+        self._was_ready = False
         self._asked = trio.Event()
         self._next: CheckpointRequest | None = None  # not yet passed on
         self._epoch: int | None = None  # of the checkpoint under way, until its result is known
@@ -103,6 +106,7 @@ class Checkpointing:
         try:
             while not self.checkpointer.ready:  # noqa: ASYNC110  # the contract has no event for it
                 await trio.sleep(READY_INTERVAL)
+            self._was_ready = True
             await self.checkpointer.request(request)
         except Exception as error:  # a third party's code
             logger.exception("the checkpointer failed at the request for epoch %d", request.epoch)
@@ -117,6 +121,11 @@ class Checkpointing:
             self.ended = "its run() returned"
         except Exception as error:  # a third party's code
             self.ended = describe(error)
+        if not self._was_ready and self._loop.proxy.mode == PROTECT:
+            # A mistake in the configuration or the set-up: better seen at once than as a pair that was never
+            # protected. One that worked before, and breaks, must not stop the service.
+            self._loop.end(CheckpointerError(f"the checkpointer ended before it was ready: {self.ended}"))
+            return
         logger.critical("the checkpointer has ended, no checkpoint can be made any more: %s", self.ended)
         epoch, intact = self._epoch, self._intact()
         self._serving.cancel()

@@ -46,21 +46,21 @@ class Daemon:
         self._checkpointer: Checkpointer = config.make_checkpointer()
         self._loop: Loop | None = None
 
-    async def run(self) -> None:
-        """Run until a signal, or an error that the mode cannot absorb."""
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until a signal, or an error that the mode cannot absorb. Started when it serves."""
         failure: ColoCompareError | None = None
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, signals, nursery.cancel_scope)
                 try:
-                    await self._serve(nursery)
+                    await self._serve(nursery, task_status)
                 except ColoCompareError as error:
                     failure = error  # raised below: a nursery would wrap it in a group
                 nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
 
-    async def _serve(self, nursery: trio.Nursery) -> None:
+    async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         config = self._config
         urls = config.ports
         async with AsyncExitStack() as stack:
@@ -80,7 +80,7 @@ class Daemon:
                 "started: mode %s, client %s, primary %s, secondary %s, checkpointer %s",
                 settings.mode, urls.client, urls.primary, urls.secondary, config.checkpointer.backend,
             )  # fmt: skip
-            await self._loop.run()
+            await self._loop.run(task_status)
 
     async def _open_control(self, nursery: trio.Nursery) -> None:
         control = self._config.control

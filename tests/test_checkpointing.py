@@ -251,6 +251,28 @@ async def test_a_backend_that_ends_while_nothing_is_asked(mock_clock: MockClock)
         assert rig.loop.checkpointing.ended == "its run() returned"
 
 
+async def test_a_backend_that_was_never_ready_is_a_mistake_to_be_seen(mock_clock: MockClock) -> None:
+    rig = Rig(mock_clock)
+    rig.backend.is_ready = False
+    rig.backend.ending = CheckpointerError("the checkpoint program is not there")
+    async with rig.running():
+        rig.backend.end.set()
+        await rig.settle()
+        assert rig.ended.is_set()
+    assert isinstance(rig.error, CheckpointerError)
+    assert "ended before it was ready: the checkpoint program is not there" in str(rig.error)
+
+
+async def test_observe_needs_no_backend(mock_clock: MockClock) -> None:
+    rig = Rig(mock_clock, replace(SETTINGS, mode="observe"))
+    async with rig.running():
+        rig.backend.end.set()
+        answer = rig.talk.primary.datagram(b"served")
+        await rig.send(rig.primary, answer)
+        assert seen(rig.client) == [answer.data]
+    assert rig.backend.calls == []
+
+
 async def test_reports_that_nobody_waits_for_are_ignored(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
