@@ -30,6 +30,7 @@ exit codes:
   3  no permission: run as root, or with CAP_NET_ADMIN (and CAP_SYS_ADMIN for namespaces)
   4  the kernel refused; what was done before is shown, and stays
 """
+_STAYS: Final = "what is listed above was done, and stays; `colo-tap-setup destroy` takes it back"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,17 +71,22 @@ def _print(options: argparse.Namespace, report: Report) -> None:
     if report.error is not None:
         print(f"colo-tap-setup: {report.error}", file=sys.stderr)
         if report.changes:
-            print("colo-tap-setup: what is listed above was done, and stays", file=sys.stderr)
+            print(f"colo-tap-setup: {_STAYS}", file=sys.stderr)
     elif not options.json and not options.dry_run:
         print(_verdict(options.command, report))
 
 
 def _verdict(command: str, report: Report) -> str:
+    links = _count(report.links, "link")
+    changes = _count(len(report.changes), "change") if report.changes else "no changes"
+    deviations = _count(len(report.deviations), "deviation") if report.deviations else "all as configured"
     if command == "destroy":
-        return "nothing to do" if not report.changes else f"{len(report.changes)} changes"
-    wrong = f"{len(report.deviations)} deviations" if report.deviations else "all as configured"
-    done = f"{len(report.changes) or 'no'} changes, " if command == "create" else ""
-    return f"{report.links} links: {done}{wrong}"
+        return f"{links}: {changes}"
+    return f"{links}: {deviations}" if command == "check" else f"{links}: {changes}, {deviations}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _parser() -> argparse.ArgumentParser:
