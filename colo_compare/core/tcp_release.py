@@ -93,7 +93,7 @@ class TcpRelease:
     def hold(self, flow: TcpFlow, frame: Frame, end: int, ack: int) -> None:
         """Keep a frame until the secondary has said the same; in observe mode let it pass, and compare."""
         ledger = self.ledger
-        if ledger.mode == OBSERVE and not flow.secondary.placed and flow.guessed:
+        if ledger.mode == OBSERVE and not flow.secondary.placed and flow.isn == NOWHERE:
             # Picked up in mid-stream, its offsets unknown and no checkpoint to come: nothing to compare.
             self.send(flow, frame, end, ack, OBSERVED)
             return
