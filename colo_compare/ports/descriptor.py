@@ -57,8 +57,12 @@ class DescriptorPort(FramePort):
         if not self._gone:
             self._gone = why
             self.connected = False
-            trio.lowlevel.notify_closing(self._fd)
+            self._wake_waiters()
         return PortClosed(f"{self.url}: {self._gone}")
+
+    def _wake_waiters(self) -> None:
+        """Make everyone who waits for the descriptor look again."""
+        trio.lowlevel.notify_closing(self._fd)
 
     def _count_received(self, messages: list[bytes]) -> None:
         """Count messages; virtio-net headers are no bytes of the network."""
@@ -161,11 +165,14 @@ class DescriptorPort(FramePort):
         if fd >= 0:
             self._gone = self._gone or "the port was closed"
             self.connected = False
+            self._wake_waiters()
             self._fd = -1
-            trio.lowlevel.notify_closing(fd)
-            self._release(fd)
+            # The kernel waits for its readers before it lets go of a packet socket or a tap: 5 to 27 ms, in
+            # which a failover may be under way. So the loop does not wait for it.
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._close, fd)
         await trio.lowlevel.checkpoint()
 
-    def _release(self, fd: int) -> None:
-        """Close the descriptor."""
+    def _close(self, fd: int) -> None:
+        """Close the descriptor. Called in a thread."""
         os.close(fd)

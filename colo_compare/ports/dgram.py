@@ -113,8 +113,11 @@ class DgramPort(DescriptorPort):
             finally:
                 self._probe = None
 
-    def _release(self, fd: int) -> None:
+    def _wake_waiters(self) -> None:
+        super()._wake_waiters()
         if self._probe is not None:
             trio.lowlevel.notify_closing(self._probe)
+
+    def _close(self, fd: int) -> None:
         self._bound.remove()
         self._socket.close()

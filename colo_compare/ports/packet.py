@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from colo_compare.errors import PortUnavailable
+from colo_compare.errors import PortClosed, PortUnavailable
 from colo_compare.ports.descriptor import DescriptorPort
 from colo_compare.ports.interface import IFF_UP, interface_flags, known_interfaces, why_down
 from colo_compare.ports.mmsg import MessageReceiver, MessageSender
@@ -158,6 +158,7 @@ class PacketPort(DescriptorPort):
         slot = receiver.slot
         hidden = receiver.hidden
         frames: list[bytes] = []
+        gone: PortClosed | None = None
         while len(frames) < limit:
             try:
                 got = receiver.receive(self._fd)
@@ -167,10 +168,11 @@ class PacketPort(DescriptorPort):
                 why = why_down(self._socket, self._index)
                 if not why and error.errno == errno.ENETDOWN:
                     continue  # down and up again, which changes nothing
+                if gone is not None:
+                    break
+                # The kernel tells of the end once, and first; what came before it can still be read.
                 gone = self._break(why or f"cannot be read: {error.strerror}")
-                if not frames:
-                    raise gone from None
-                break
+                continue
             lengths = receiver.lengths[:got].tolist()
             statuses = self._statuses[:got].tolist()
             at = 0
@@ -185,6 +187,8 @@ class PacketPort(DescriptorPort):
                 at += slot
             if got < RUN:
                 break
+        if gone is not None and not frames:
+            raise gone
         if frames:
             if self.header_len != self._kernel_header_len:
                 frames = without_headers(frames)
@@ -244,7 +248,7 @@ class PacketPort(DescriptorPort):
             await trio.sleep(_QUEUE_PAUSE)
         await super().wait_writable()
 
-    def _release(self, fd: int) -> None:
+    def _close(self, fd: int) -> None:
         self._socket.close()
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Self
 
 from colo_compare.wire.frame import Frame
 
@@ -66,7 +67,7 @@ class FramePort(ABC):
     async def aclose(self) -> None:
         """Close it. Calls that wait raise PortClosed. Safe to call twice."""
 
-    async def __aenter__(self) -> "FramePort":
+    async def __aenter__(self) -> Self:
         await self.open()
         return self
 

@@ -141,19 +141,19 @@ class _Options:
     def take(self, name: str, read: Callable[[str], _T], default: _T) -> _T:
         """Give an option's value, read by `read`, or the default where it is not given."""
         self._known.append(name)
-        value = self._given.pop(name, None)
-        if value is None:
-            return default
-        try:
-            return read(value)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+        return self._read(name, read) if name in self._given else default
 
     def need(self, name: str, read: Callable[[str], _T], example: str) -> _T:
         """Give the value of an option that must be there."""
         if name not in self._given:
             raise ValueError(f"{self._kind} needs {name}=..., for example {name}={example}")
-        return read(self._given.pop(name))
+        return self._read(name, read)
+
+    def _read(self, name: str, read: Callable[[str], _T]) -> _T:
+        try:
+            return read(self._given.pop(name))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
     def choose(self, name: str, *choices: str) -> str:
         """Give one of the choices; the first is the default."""
