@@ -59,7 +59,7 @@ class Checkpointing:
     def forget(self) -> None:
         """Cancel what is asked for: nobody waits for it any more."""
         self._next = None
-        self._conclude()
+        self._finish()
         self._serving.cancel()
 
     async def settle(self) -> None:
@@ -142,7 +142,7 @@ class Checkpointing:
             return True  # the backend has not even been asked
         return self.checkpointer.capabilities.reports_pause and self._loop.proxy.checkpoint_state != PAUSED
 
-    def _conclude(self) -> None:
+    def _finish(self) -> None:
         self._epoch = None
         self._note_change()
 
@@ -153,7 +153,7 @@ class Checkpointing:
     def _fail(self, epoch: int, detail: str, *, secondary_intact: bool) -> None:
         if not self._expects(epoch, "failed"):
             return
-        self._conclude()
+        self._finish()
         self._loop.proxy.failed(epoch, detail, secondary_intact, trio.current_time())
         self._loop.perform()
 
@@ -186,7 +186,7 @@ class Checkpointing:
     async def committed(self, epoch: int, figures: Figures) -> None:
         """Take the report that the secondary can take over from the new state."""
         if self._expects(epoch, "committed"):
-            self._conclude()
+            self._finish()
             self.last_figures = figures
             with self._loop.core():
                 if not self.checkpointer.capabilities.reports_load:

@@ -101,8 +101,9 @@ class Failover:
         # It is cut off now, which is all that the client needs: what is held can go at once. (The core may
         # have given the secondary up by itself: then this call changes nothing.) Waiting for the backend
         # would stop the service for as long as a power switch takes.
-        self._loop.proxy.lose_secondary(trio.current_time())
-        self._loop.perform()
+        with self._loop.core():
+            self._loop.proxy.lose_secondary(trio.current_time())
+            self._loop.perform()
         await link.port.aclose()
         # In a task of its own, as the next loss must not wait for it either.
         self._loop.start_soon(self._abandon)

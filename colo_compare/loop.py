@@ -78,7 +78,7 @@ class Loop:
         self.checkpointing = Checkpointing(self, checkpointer)
         self.failover = Failover(self, checkpointer)
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
-        self._nursery: trio.Nursery | None = None
+        self._nursery: trio.Nursery  # from `run` on
         self._error: Exception | None = None
         self.stopping = False
         self._changed = trio.Event()  # while stopping: set when the core has done something
@@ -109,7 +109,6 @@ class Loop:
 
     def start_soon(self, task: Callable[[*Args], Awaitable[None]], *args: *Args) -> None:
         """Start a task that ends with the loop, and ends the loop if it fails."""
-        assert self._nursery is not None
         self._nursery.start_soon(self._guard, task, args)
 
     async def _guard(self, task: Callable[[*Args], Awaitable[None]], args: tuple[*Args]) -> None:
@@ -122,8 +121,6 @@ class Loop:
 
     def stop(self) -> None:
         """Stop: first call gracefully, second call at once."""
-        if self._nursery is None:
-            return
         if self.stopping:
             self._nursery.cancel_scope.cancel()
         else:
@@ -139,8 +136,7 @@ class Loop:
         if self._error is None:
             self._error = error
         self.checkpointing.forget()
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
+        self._nursery.cancel_scope.cancel()
 
     async def _wind_down(self, deadline: float) -> None:
         """Take nothing more from the client, let what is held match or reach its deadline, and end."""
@@ -157,8 +153,7 @@ class Loop:
             )
         else:
             logger.info("stopped: nothing was left behind")
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
+        self._nursery.cancel_scope.cancel()
 
     # Frames in
 
@@ -270,8 +265,7 @@ class Loop:
                             link, f"its port has taken no frame for {self.settings.checkpoint_timeout:g} s"
                         )
                         return
-                    if link.backlog:  # it may have been fenced meanwhile
-                        link.flush()
+                    link.flush()
             except (PortError, OSError) as error:
                 self.failover.report(link, str(error))
                 return
@@ -301,9 +295,9 @@ class Loop:
 
     @contextmanager
     def core(self) -> Iterator[None]:
-        """Guard a call of the core in a task that is not the loop's own.
+        """Guard calls of the core that are made elsewhere: for a backend, an operator, or a lost side.
 
-        A backend, or the control socket, may take whatever it raises for a failure of its own, and go on.
+        A backend, or the control socket, may take whatever is raised for a failure of its own, and go on.
         """
         if self._error is not None:
             raise self._error
@@ -316,8 +310,9 @@ class Loop:
     def apply(self, settings: Settings) -> None:
         """Take new settings while running."""
         self.settings = settings
-        self.proxy.apply(settings, trio.current_time())
-        self.perform()
+        with self.core():
+            self.proxy.apply(settings, trio.current_time())
+            self.perform()
 
     def swap(self) -> Link:
         """Swap the roles, in the same stretch of code as Proxy.promote; gives the old primary's link."""

@@ -135,6 +135,38 @@ async def test_a_checkpoint_that_the_backend_begins_by_itself(mock_clock: MockCl
         assert rig.backend.calls == ["request 1"]
 
 
+async def test_a_request_that_a_promotion_overtakes_is_forgotten(mock_clock: MockClock) -> None:
+    rig = Rig(mock_clock)
+    async with rig.running(), trio.open_nursery() as nursery:
+        fenced = trio.Event()
+        rig.backend.on_promote = fenced.wait
+        nursery.start_soon(rig.loop.failover.promote, "asked for by the operator")
+        await rig.settle()
+        await ask(rig)
+        assert rig.backend.calls == ["request 1", "promote secondary"]  # it waits for the promotion's end
+        fenced.set()
+        await rig.settle()
+        assert rig.backend.calls == ["request 1", "promote secondary"]
+
+
+async def test_a_request_that_the_backend_has_not_seen_needs_no_result(mock_clock: MockClock) -> None:
+    rig = Rig(mock_clock)
+
+    async def commit_and_never_return(request: CheckpointRequest) -> None:
+        await rig.backend.commit(request)
+        await trio.sleep_forever()
+
+    async with rig.running():
+        rig.backend.on_request = commit_and_never_return
+        await ask(rig)
+        await ask(rig)
+        assert rig.loop.proxy.checkpoint_state == "requested"
+        await rig.primary.aclose()
+        await rig.settle()
+        assert rig.backend.calls == ["request 1", "request 2", "promote secondary"]
+        assert rig.loop.primary.name == "secondary"
+
+
 # Backends that misbehave
 
 
@@ -334,4 +366,6 @@ async def test_a_bug_of_the_core_is_not_taken_for_the_backends(mock_clock: MockC
         rig.loop.drain = broken  # type: ignore[method-assign, assignment]  # stands for any part of the core
         await ask(rig)
         assert rig.ended.is_set()
+        with pytest.raises(ZeroDivisionError):
+            await rig.backend.handlers.begun()  # the core is not called again
     assert isinstance(rig.error, ZeroDivisionError)

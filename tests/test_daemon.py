@@ -1,6 +1,7 @@
 """The daemon in this process between memory ports, and as a process of its own between unix sockets."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -170,6 +171,34 @@ async def test_a_signal_stops_gracefully_and_a_second_one_at_once(rig: Rig, numb
         await rig.ended.wait()
     assert rig.error is None
     assert not await trio.Path(rig.config.control.socket).exists()
+
+
+async def test_a_signal_while_the_ports_are_opened_ends_it_at_once(rig: Rig) -> None:
+    async def signals() -> AsyncIterator[int]:
+        yield signal.SIGTERM
+
+    with trio.CancelScope() as everything:
+        await rig.daemon._obey(signals(), everything)
+    assert everything.cancel_called
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (["status"], cli.OK, "PROTECTED\nmode          protect, up 0 s"),
+        (["status", "--json"], cli.OK, '"protected": true'),
+        (["checkpoint"], cli.OK, "asked for the checkpoint that begins epoch 2\n"),
+        (["promote"], cli.OK, "promoted: the guest on port memory:secondary is the primary now\n"),
+    ],
+)
+async def test_the_commands_show_it(
+    rig: Rig, capsys: pytest.CaptureFixture[str], argv: list[str], code: int, words: str
+) -> None:
+    async with rig.running():
+        await wait_all_tasks_blocked()
+        argv = [*argv, "--socket", rig.config.control.socket]
+        assert await trio.to_thread.run_sync(cli.main, argv) == code
+    assert words in capsys.readouterr().out
 
 
 async def test_while_the_ports_are_opened_there_is_nothing_to_ask(rig: Rig) -> None:
@@ -348,13 +377,26 @@ def test_a_broken_stream_is_no_end(pair: Pair) -> None:
     assert pair.process.end() == cli.OK
 
 
-def test_a_second_daemon_on_the_same_socket(pair: Pair, tmp_path: Path) -> None:
+@pytest.fixture
+def _package_level() -> Iterator[None]:
+    """Put the log level of the package back, which a daemon in this process has set."""
+    package = logging.getLogger("colo_compare")
+    level = package.level
+    yield
+    package.setLevel(level)
+
+
+@pytest.mark.usefixtures("_package_level")
+def test_a_second_daemon_on_the_same_socket(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = tmp_path / "other.toml"
     other.write_text(re.sub(r"stream\S+/(\w+)\.sock[^\"]*", r"memory:\1", pair.path.read_text()))
-    done = command("run", "-c", str(other))
-    assert done.returncode == cli.NO_DAEMON
-    assert done.stderr.splitlines()[-1].startswith(
-        f"colo-compare: another daemon answers on {pair.process.socket}"
+    assert cli.main(["run", "-c", str(other)]) == cli.NO_DAEMON
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith(f"colo-compare: another daemon answers on {pair.process.socket}")
     )
 
 
@@ -362,21 +404,24 @@ def test_a_second_daemon_on_the_same_socket(pair: Pair, tmp_path: Path) -> None:
     ("url", "words"),
     [("packet:no-such-if", "no-such-if"), ("stream+unix:///no/such/dir/x?listen=yes", "/no/such/dir")],
 )
-def test_a_port_that_cannot_be_opened(tmp_path: Path, url: str, words: str) -> None:
+@pytest.mark.usefixtures("_package_level")
+def test_a_port_that_cannot_be_opened(
+    tmp_path: Path, url: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write_config(tmp_path, {"client": url, "primary": "memory:p", "secondary": "memory:s"})
-    done = command("run", "-c", str(path))
-    assert done.returncode == cli.NO_PORT
-    assert done.stderr.startswith("colo-compare: ")
-    assert done.stderr.count("\n") == 1
-    assert words in done.stderr
+    assert cli.main(["run", "-c", str(path)]) == cli.NO_PORT
+    err = capsys.readouterr().err
+    assert err.startswith("colo-compare: ")
+    assert err.count("\n") == 1
+    assert words in err
 
 
-def test_a_backend_that_cannot_work(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_package_level")
+def test_a_backend_that_cannot_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ports = {side: f"memory:{side}" for side in ("client", "primary", "secondary")}
     path = write_config(tmp_path, ports, backend='backend = "command"\ncheckpoint = ["/no/such/program"]')
-    done = command("run", "-c", str(path))
-    assert done.returncode == cli.NO_CHECKPOINTER
-    assert "/no/such/program" in done.stderr.splitlines()[-1]
+    assert cli.main(["run", "-c", str(path)]) == cli.NO_CHECKPOINTER
+    assert "/no/such/program" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_json_logs(tmp_path: Path) -> None:

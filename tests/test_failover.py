@@ -115,6 +115,20 @@ async def test_a_secondary_that_the_core_gives_up_is_abandoned(mock_clock: MockC
         assert len(seen(rig.client)) == 1
 
 
+async def test_a_loss_that_is_known_is_no_news(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig(mock_clock)
+    caplog.set_level("INFO", "colo_compare")
+    async with rig.running():
+        await rig.secondary.aclose()
+        await rig.settle()
+        await rig.backend.handlers.guest_lost(SECONDARY, "no heartbeat")
+        await rig.settle()
+        assert rig.backend.calls == ["request 1", "abandon secondary"]
+    assert "which was known: no heartbeat" in caplog.text
+
+
 # The primary
 
 
@@ -345,6 +359,22 @@ async def test_one_promotion_at_a_time(mock_clock: MockClock) -> None:
             await rig.loop.failover.promote("asked for again")
         fenced.set()
     assert rig.backend.calls.count("promote secondary") == 1
+
+
+async def test_a_primary_that_dies_while_it_is_fenced_is_no_second_loss(mock_clock: MockClock) -> None:
+    rig = Rig(mock_clock)
+    async with rig.running(), trio.open_nursery() as nursery:
+        fenced = trio.Event()
+        rig.backend.on_promote = fenced.wait
+        nursery.start_soon(rig.loop.failover.promote, "asked for by the operator")
+        await rig.settle()
+        await rig.primary.aclose()
+        await rig.settle()
+        fenced.set()
+        await rig.settle()
+        assert rig.loop.primary.name == "secondary"
+        assert rig.loop.links[PRIMARY].failure == "memory:primary: the other end was closed"
+        assert not rig.ended.is_set()
 
 
 # A checkpoint that is under way when the primary dies

@@ -290,6 +290,35 @@ async def test_a_client_port_that_is_gone_is_the_end(mock_clock: MockClock) -> N
     assert "\n" not in str(rig.error)
 
 
+async def test_a_port_that_breaks_unseen_is_found_by_the_next_frame_for_it(mock_clock: MockClock) -> None:
+    rig = Rig(mock_clock, capacity=(2, 1, 2))
+    async with rig.running():
+        await rig.send(rig.client, *[rig.talk.client.datagram(bytes([n])) for n in range(2)])
+        assert rig.held_back() == {"client"}
+        await rig.client.aclose()
+        await rig.settle()
+        assert not rig.ended.is_set()
+        await rig.both_say(b"answer")
+        assert rig.ended.is_set()
+    assert isinstance(rig.error, PortClosed)
+
+
+async def test_after_an_error_nothing_reaches_the_core(mock_clock: MockClock) -> None:
+    rig = Rig(mock_clock)
+    async with rig.running():
+        # All of these tasks are about to run when the error comes.
+        rig.put(rig.primary, rig.talk.primary.datagram(b"answer"))
+        rig.put(rig.secondary, rig.talk.secondary.datagram(b"answer"))
+        rig.loop.failover.report(rig.loop.links[SECONDARY], "power failure")
+        rig.clock.jump(SETTINGS.compare_timeout)
+        rig.loop.end(ZeroDivisionError("a bug"))
+        await rig.settle()
+        assert seen(rig.client) == []
+        assert rig.loop.proxy.counters.received == [0, 0, 0]
+        assert rig.loop.proxy.mode == "protect"
+    assert isinstance(rig.error, ZeroDivisionError)
+
+
 async def test_a_port_that_breaks_while_it_is_written_to(mock_clock: MockClock) -> None:
     rig = Rig(mock_clock, capacity=(2, 2, 2))
     async with rig.running():
