@@ -216,6 +216,8 @@ async def _listening(path: Path, mode: int) -> AsyncIterator[trio.SocketListener
                 except OSError:
                     unborn.unlink()
                     raise
+        except BlockingIOError:
+            raise ControlError(f"another daemon is making its socket in {path.parent}: try again") from None
         except OSError as error:
             raise ControlError(
                 f"the control socket {path} cannot be made: {error.strerror or error}; "

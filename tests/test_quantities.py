@@ -47,7 +47,7 @@ def test_off_is_for_periods_only() -> None:
     assert str(Period(math.inf)) == "off"
     with pytest.raises(ValueError, match='"off" is no duration'):
         Duration.parse("off")
-    with pytest.raises(ValueError, match='or "off"$'):
+    with pytest.raises(ValueError, match=r'or "off"$'):
         Period.parse("never")
 
 

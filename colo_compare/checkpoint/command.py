@@ -17,7 +17,7 @@ from colo_compare.checkpoint.contract import Capabilities, Checkpointer, Checkpo
 from colo_compare.checkpoint.program import Ending, Program
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.core.sides import PRIMARY, SECONDARY, SIDE_NAMES
-from colo_compare.errors import CheckpointerError, PromotionFailed
+from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
 from colo_compare.quantities import Duration
 
 # sysexits.h: EX_IOERR. "Failed, and the secondary may hold half of a state."
@@ -48,6 +48,9 @@ class CommandCheckpointer(Checkpointer):
     Options = CommandOptions
 
     def __init__(self, options: CommandOptions) -> None:
+        for key in ("timeout", "fence_timeout"):
+            if not getattr(options, key):
+                raise ConfigError(f"$.checkpointer.{key}", "must be longer than 0s")
         self._options = options
         self.capabilities = Capabilities(
             reports_pause=options.reports_pause,

@@ -102,7 +102,8 @@ class Checkpointer(ABC):
     async def request(self, request: CheckpointRequest) -> None:
         """Make a checkpoint. May return before it is made: the result comes through the handlers.
 
-        One request is under way at a time. Cancelled when the proxy stops or gives up waiting.
+        One request is under way at a time. Cancelled when the proxy stops or gives up waiting; it then
+        reports nothing more. Raises CheckpointerError when it is not running.
         """
 
     @abstractmethod
@@ -111,7 +112,10 @@ class Checkpointer(ABC):
 
     @abstractmethod
     async def abandon(self, side: int) -> None:
-        """Go on without the guest on this side, fenced first; the other one keeps running alone."""
+        """Go on without the guest on this side, fenced first; the other one keeps running alone.
+
+        Raises CheckpointerError.
+        """
 
     def figures(self) -> Mapping[str, int | float | str | bool]:
         """Give the backend's own state for `status`, by its own names."""

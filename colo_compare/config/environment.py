@@ -32,7 +32,7 @@ def override(
         if not name.startswith(PREFIX):
             continue
         table, separator, key = name.removeprefix(PREFIX).lower().partition("__")
-        types = keys_of(table) if separator else None
+        types = keys_of(table) if separator and name == name.upper() else None
         if types is None:
             raise ConfigError(
                 name, f"sets nothing: the form is {PREFIX}<TABLE>__<KEY>, like {PREFIX}PROXY__MODE"

@@ -14,7 +14,7 @@ from colo_compare.checkpoint.command import CommandCheckpointer, CommandOptions
 from colo_compare.checkpoint.contract import Figures
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.core.sides import PRIMARY, SECONDARY
-from colo_compare.errors import CheckpointerError, PromotionFailed
+from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
 from colo_compare.quantities import Duration
 from colo_compare.testing.checkpointer_contract import check_checkpointer
 
@@ -322,6 +322,12 @@ async def test_a_program_that_cannot_be_started_later_has_spoilt_nothing(
         await backend.request(REQUEST)
     detail = f'the checkpoint program "{path}" cannot be started: No such file or directory'
     assert reports.seen == [("failed", 7, detail, True)]
+
+
+@pytest.mark.parametrize("key", ["timeout", "fence_timeout"])
+def test_a_program_needs_some_time(key: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"$.checkpointer.{key}: must be longer than 0s")):
+        CommandCheckpointer(options("exit 0", **{key: Duration(0)}))
 
 
 def test_its_capabilities_are_what_is_configured() -> None:

@@ -60,6 +60,7 @@ def test_the_backend_is_known_before_its_options_are_read(load: Load) -> None:
             "COLO_COMPARE_MODE: sets nothing: the form is COLO_COMPARE_<TABLE>__<KEY>, like",
         ),
         ("COLO_COMPARE_PRXY__MODE", "x", "COLO_COMPARE_PRXY__MODE: sets nothing: the form is"),
+        ("COLO_COMPARE_proxy__mode", "x", "COLO_COMPARE_proxy__mode: sets nothing: the form is"),
         (
             "COLO_COMPARE_PROXY__MOD",
             "x",

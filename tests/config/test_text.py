@@ -44,7 +44,8 @@ texts = st.text(st.characters(codec="utf-8"))
 @given(
     st.recursive(
         st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | texts,
-        lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+        max_leaves=5,
     )
 )
 def test_any_option_of_a_backend_can_be_printed(value: Any) -> None:
