@@ -49,9 +49,11 @@ class _Features:
     active: int
 
     def group(self, names: tuple[str, ...]) -> dict[str, int]:
-        """Give the bits of a group: those that can be changed, or if there are none, all."""
+        """Give the bits of a group that can be changed, if there are none those that are always on."""
         bits = {name: 1 << self.bits[name] for name in names if name in self.bits}
-        return {name: bit for name, bit in bits.items() if bit & self.changeable} or bits
+        return {name: bit for name, bit in bits.items() if bit & self.changeable} or {
+            name: bit for name, bit in bits.items() if bit & self.active
+        }
 
 
 def read_offloads(control: socket.socket, link: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """One network namespace, seen and changed: netlink, sysctls and ioctls behind one set of property names."""
 
+import errno
 import os
 import socket
 import stat
@@ -23,6 +24,10 @@ from tap_setup.tun import TapShape, make_tap, reshape_tap, try_tap
 _SYSCTLS: Final = {
     desired.IPV6: ("ipv6/conf/{}/disable_ipv6", "0", "1"),
     desired.RP_FILTER: ("ipv4/conf/{}/rp_filter", "1", "0"),
+}
+_READ_ONLY: Final = {
+    errno.EROFS: "let the container engine set it for every interface"
+    " (net.ipv6.conf.default.disable_ipv6=1, net.ipv4.conf.default.rp_filter=1), or run privileged"
 }
 # Property -> IFF_* flag, and whether the flag means on.
 _FLAGS: Final = {
@@ -183,7 +188,7 @@ class Host:
     def _write_sysctl(self, name: str, key: str, value: str) -> None:
         file, on, off = _SYSCTLS[key]
         path = Path("/proc/sys/net", file.format(name))
-        with attempting(f"write {path}"):
+        with attempting(f"write {path}", _READ_ONLY):
             path.write_text(on if value == ON else off)
 
 

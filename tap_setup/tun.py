@@ -4,6 +4,7 @@ pyroute2 can make persistent taps too, with the right flags. It cannot mark one 
 nor give an existing one another owner.
 """
 
+import errno
 import fcntl
 import os
 import struct
@@ -29,6 +30,13 @@ IFF_VNET_HDR: Final = 0x4000
 IFF_TUN_EXCL: Final = 0x8000  # fail if there is such a link already
 
 _IFREQ: Final = struct.Struct("16sH22x")  # struct ifreq: ifr_name, ifr_flags
+
+_NO_DEVICE: Final = dict.fromkeys(
+    (errno.ENOENT, errno.ENXIO, errno.ENODEV),
+    "load the tun module (modprobe tun), and let the container have the device",
+)
+_IN_USE: Final = {errno.EBUSY: "a process has it open: stop that process first"}
+_NOT_MAPPED: Final = {errno.EINVAL: "this user namespace does not map that id"}
 
 
 @dataclass(frozen=True)
@@ -77,10 +85,10 @@ def try_tap(device: Path, name: str, *, multi_queue: bool) -> None:
 
 @contextmanager
 def _attached(device: Path, name: str, flags: int) -> Iterator[int]:
-    with attempting(f"open {device}"):
+    with attempting(f"open {device}", _NO_DEVICE):
         descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     try:
-        with attempting(f"attach the tap {name}"):
+        with attempting(f"attach the tap {name}", _IN_USE):
             fcntl.ioctl(descriptor, TUNSETIFF, _IFREQ.pack(name.encode(), flags))
         yield descriptor
     finally:
@@ -88,10 +96,10 @@ def _attached(device: Path, name: str, flags: int) -> Iterator[int]:
 
 
 def _own(descriptor: int, name: str, shape: TapShape) -> None:
-    with attempting(f"give the tap {name} to uid {shape.owner}"):
+    with attempting(f"give the tap {name} to uid {shape.owner}", _NOT_MAPPED):
         fcntl.ioctl(descriptor, TUNSETOWNER, _int(shape.owner))
     if shape.group is not None:
-        with attempting(f"give the tap {name} to gid {shape.group}"):
+        with attempting(f"give the tap {name} to gid {shape.group}", _NOT_MAPPED):
             fcntl.ioctl(descriptor, TUNSETGROUP, _int(shape.group))
 
 

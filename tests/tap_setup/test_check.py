@@ -230,7 +230,7 @@ def test_a_tap_in_use_that_hides_it_is_not_taken_away(scene: Scene) -> None:
     with attached(scene, "t", multi_queue=False) as descriptor:
         fcntl.ioctl(descriptor, TUNSETCARRIER, struct.pack("i", 0))
         for other in (config.replace("65532", "61234"), config + "multi_queue = true"):
-            with pytest.raises(SetupError, match=r"cannot attach the tap t: .* busy; a process is attached"):
+            with pytest.raises(SetupError, match=r"cannot attach the tap t: .* busy; a process has it open"):
                 scene.create(other)
     assert scene.link("t")["linkinfo"]["info_data"]["user"] == 65532
 
@@ -304,6 +304,26 @@ def test_what_is_missing_comes_with_the_commands_that_make_it(scene: Scene) -> N
             subprocess.run(command, shell=True, check=True, capture_output=True)
     report = scene.create(config)
     assert (report.changes, report.deviations) == ([], [])
+
+
+def test_a_namespace_that_is_missing(scene: Scene) -> None:
+    name = f"{scene.name}a"
+    config = f'[[namespaces]]\nname = "{name}"\n[[taps]]\nname = "t"\nowner = 1\nnamespace = "{name}"'
+    found = scene.check(config).deviations
+    assert [(one.namespace, one.link, one.property, one.left_alone) for one in found] == [
+        (name, None, "exists", None),
+        (name, "t", "exists", None),
+    ]
+    assert not Path("/run/netns", name).exists()
+    try:
+        # Made by the printed commands it is ours, as if made by `create`.
+        for one in found:
+            for command in one.fix:
+                subprocess.run(command, shell=True, check=True, capture_output=True)
+        assert scene.create(config).changes == []
+    finally:
+        scene.destroy(config)
+    assert not Path("/run/netns", name).exists()
 
 
 def test_a_link_with_a_dot_in_its_name(scene: Scene) -> None:
