@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"colo-compare {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"colo-compare {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     for name, summary, fill in (
         ("run", "run the proxy", _fill_run),
