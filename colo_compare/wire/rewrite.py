@@ -7,6 +7,8 @@ only and stays.
 
 from typing import Final
 
+from librt.strings import BytesWriter, read_i32_be, write_i32_be
+
 from colo_compare.wire import frame as frames
 from colo_compare.wire.checksum import TCP_PROTOCOL, adjust, internet_checksum, pseudo_header_sum
 from colo_compare.wire.frame import ACK, Frame
@@ -16,6 +18,7 @@ from colo_compare.wire.vnet import needs_csum
 
 _MASK: Final = 0xFFFFFFFF
 _TCP_HEADER_LEN: Final = 20
+_SHORT_PAYLOAD: Final = 4096  # up to here two copies cost less than a memoryview and join (0.2 us)
 _TIMESTAMPS: Final = b"\x01\x01\x08\x0a"  # NOP, NOP, kind, length (RFC 7323, appendix A)
 
 
@@ -30,36 +33,39 @@ def rewrite_tcp(
     """
     stamped = frame.tsval_at != 0 and (tsval != frame.tsval or tsecr != frame.tsecr)
     shifted = frame.sack_at != 0 and sack_shift & _MASK != 0
-    numbered = seq != frame.seq or ack != frame.ack or window != frame.window
-    if not (stamped or shifted or numbered):
+    if not (stamped or shifted or seq != frame.seq or ack != frame.ack or window != frame.window):
         return frame
     data = frame.data
     l4 = frame.l4
-    header = bytearray(data[: frame.payload])
-    difference = 0
-    if numbered:
-        header[l4 + 4 : l4 + 8] = seq.to_bytes(4, "big")
-        header[l4 + 8 : l4 + 12] = ack.to_bytes(4, "big")
-        header[l4 + 14 : l4 + 16] = window.to_bytes(2, "big")
-        difference = seq - frame.seq + ack - frame.ack + window - frame.window
+    difference = seq - frame.seq + ack - frame.ack + window - frame.window
+    header = BytesWriter()
+    header.write(data[: l4 + 4])
+    write_i32_be(header, _signed32(seq))
+    write_i32_be(header, _signed32(ack))
+    header.write(data[l4 + 12 : l4 + 14])
+    header.append(window >> 8)
+    header.append(window & 0xFF)
+    header.write(data[l4 + 16 : frame.payload])
     if stamped:
         at = frame.tsval_at
-        header[at : at + 8] = ((tsval << 32) | tsecr).to_bytes(8, "big")
+        _put32(header, at, tsval)
+        _put32(header, at + 4, tsecr)
         change = tsval - frame.tsval + tsecr - frame.tsecr
         difference += change << 8 if (at - l4) & 1 else change
     if shifted:
         change = 0
         for at in range(frame.sack_at, frame.sack_at + 8 * frame.sack_blocks, 4):
-            old = int.from_bytes(data[at : at + 4], "big")
+            edge: int = read_i32_be(data, at)
+            old = edge & _MASK
             new = (old + sack_shift) & _MASK
-            header[at : at + 4] = new.to_bytes(4, "big")
+            _put32(header, at, new)
             change += new - old
         difference += change << 8 if (frame.sack_at - l4) & 1 else change
     if not needs_csum(frame):
         checksum = adjust((data[l4 + 16] << 8) | data[l4 + 17], difference)
-        header[l4 + 16 : l4 + 18] = checksum.to_bytes(2, "big")
-    # join copies the payload once; header + data[payload:] would copy up to 64 KiB twice.
-    rewritten = _with_data(frame, b"".join((header, memoryview(data)[frame.payload :])))
+        header[l4 + 16] = checksum >> 8
+        header[l4 + 17] = checksum & 0xFF
+    rewritten = _with_data(frame, _join(header.getvalue(), data, frame.payload))
     rewritten.seq = seq
     rewritten.ack = ack
     rewritten.window = window
@@ -67,6 +73,26 @@ def rewrite_tcp(
         rewritten.tsval = tsval
         rewritten.tsecr = tsecr
     return rewritten
+
+
+def _signed32(value: int) -> int:
+    """Give 32 bits as the signed number that librt's writers take."""
+    return value - 0x100000000 if value > 0x7FFFFFFF else value
+
+
+def _put32(header: BytesWriter, at: int, value: int) -> None:
+    """Overwrite 32 bits, aligned or not."""
+    header[at] = value >> 24
+    header[at + 1] = (value >> 16) & 0xFF
+    header[at + 2] = (value >> 8) & 0xFF
+    header[at + 3] = value & 0xFF
+
+
+def _join(header: bytes, data: bytes, payload: int) -> bytes:
+    """Give header + data[payload:], a long payload copied once and not twice."""
+    if len(data) - payload <= _SHORT_PAYLOAD:
+        return header + data[payload:]
+    return b"".join((header, memoryview(data)[payload:]))
 
 
 def _with_data(frame: Frame, data: bytes) -> Frame:
