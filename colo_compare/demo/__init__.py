@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         type=_size,
-        default=Size(200 << 20),
+        default=200 << 20,
         help="of the download (default: 200MiB)",
         metavar="SIZE",
     )
@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
     return 0 if screen.all_held() else 1
 
 
-def _size(text: str) -> Size:
+def _size(text: str) -> int:
     try:
-        return Size.parse(text)
+        return int(Size.parse(text))  # a plain number: a Size prints itself with its unit, in a URL too
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
