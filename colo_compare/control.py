@@ -201,8 +201,9 @@ def _refusal(error: str) -> bytes:
 @asynccontextmanager
 async def _listening(path: Path, mode: int) -> AsyncIterator[trio.SocketListener]:
     """Make the socket file, and remove it at the end if it is still ours."""
-    # It is bound under another name and renamed: nobody ever sees it with another mode.
-    unborn = path.with_name(f"{path.name}.{os.getpid()}")
+    # It is bound under another name and renamed: nobody ever sees it with another mode. (A umask for the
+    # moment would be the whole process's.) The other name is short, as a socket's path must be.
+    unborn = path.with_name(f".{os.getpid()}")
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         try:
             with _alone_in(path.parent):

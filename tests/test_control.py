@@ -194,6 +194,12 @@ async def test_a_stale_socket_is_replaced(tmp_path: Path, nursery: trio.Nursery)
     assert await ask(path, "echo") == {}
 
 
+async def test_a_path_may_be_as_long_as_a_socket_s_can_be(tmp_path: Path, nursery: trio.Nursery) -> None:
+    path = tmp_path / ((106 - len(str(tmp_path))) * "x")
+    await nursery.start(serve_control, path, 0o600, METHODS)
+    assert await ask(path, "echo") == {}
+
+
 async def started(path: Path) -> None:
     """Start a daemon that is expected to fail at once."""
     with trio.fail_after(5):
