@@ -23,26 +23,29 @@ def join_fragments(fragments: list[Frame], inbound: bool) -> Frame | None:
     length, no two receivers agree about the datagram either (RFC 5722 has it dropped): the result is one
     opaque frame, BAD_IP_HEADER, of all fragments' bytes.
     """
-    ordered = sorted(fragments, key=_offset)
     total = -1
-    for fragment in ordered:
+    held = 0
+    for fragment in fragments:
+        length = fragment.end - fragment.l4
+        held += length
         if not fragment.more_fragments:
-            end = fragment.fragment_offset + fragment.end - fragment.l4
+            end = fragment.fragment_offset + length
             if total not in (-1, end):
-                return _disagreement(ordered)
+                return _disagreement(fragments)
             total = end
+    if total == -1 or held < total:
+        return None  # without sorting: this is asked once for each fragment
+    ordered = sorted(fragments, key=_offset)
     payload = bytearray()
     for fragment in ordered:
         part = fragment.data[fragment.l4 : fragment.end]
         start = fragment.fragment_offset
         known = payload[start : start + len(part)]
-        if start + len(part) > total >= 0 or known != part[: len(known)]:
+        if start + len(part) > total or known != part[: len(known)]:
             return _disagreement(ordered)
         if start > len(payload):
             return None
         payload += part[len(known) :]
-    if len(payload) != total:
-        return None
     first = ordered[0]
     header = _whole_header(first, total)
     if header == b"":
@@ -55,10 +58,10 @@ def _offset(fragment: Frame) -> int:
     return fragment.fragment_offset
 
 
-def _disagreement(ordered: list[Frame]) -> Frame:
+def _disagreement(fragments: list[Frame]) -> Frame:
     """Give an opaque frame of everything that the fragments hold."""
-    data = b"".join([fragment.data for fragment in ordered])
-    frame = Frame(data, ordered[0].header_len)
+    data = b"".join([fragment.data for fragment in fragments])
+    frame = Frame(data, fragments[0].header_len)
     frame.reason = frames.BAD_IP_HEADER
     return frame
 

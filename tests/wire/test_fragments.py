@@ -100,6 +100,14 @@ def test_nothing_before_it_is_complete(pieces: list[Any]) -> None:
     assert join_fragments(frames, False) is not None
 
 
+def test_duplicates_fill_no_hole() -> None:
+    frames = [piece(0, PAYLOAD[:16], True), piece(0, PAYLOAD[:16], True), piece(24, PAYLOAD[24:32], False)]
+    assert join_fragments(frames, False) is None
+    frame = join_fragments([*frames, piece(16, PAYLOAD[16:24], True)], False)
+    assert frame is not None
+    assert frame.data[frame.l4 : frame.end] == PAYLOAD[:32]
+
+
 def piece(offset: int, data: bytes, more: bool) -> Frame:
     ip = IP(src="10.0.0.2", dst="10.0.0.1", proto=47, frag=offset // 8, flags="MF" if more else 0)
     return parsed(ip / Raw(data))
@@ -118,7 +126,7 @@ def test_overlap_that_agrees_is_joined() -> None:
     "frames",
     [
         [piece(0, PAYLOAD[:16], True), piece(8, PAYLOAD[9:25], False)],
-        [piece(0, PAYLOAD[:16], True), piece(0, PAYLOAD[1:17], True)],
+        [piece(0, PAYLOAD[:16], True), piece(0, PAYLOAD[1:17], True), piece(16, b"end", False)],
         [piece(0, PAYLOAD[:16], True), piece(16, PAYLOAD[:8], False), piece(16, PAYLOAD[:9], False)],
         [piece(0, PAYLOAD[:16], True), piece(16, PAYLOAD[16:32], True), piece(16, PAYLOAD[16:24], False)],
         [piece(0, PAYLOAD[:16], True), piece(8, PAYLOAD[8:12], False)],
