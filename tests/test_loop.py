@@ -1,13 +1,16 @@
 from dataclasses import replace
 from typing import Any, cast
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import HealthCheck, given, settings
 from trio.testing import MockClock
 
 from colo_compare.core.proxy import Proxy
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
 from colo_compare.errors import PortClosed
 from colo_compare.loop import UNPROTECTED_BACKLOG
+from colo_compare.wire.frame import Frame
 from tests.rig import SETTINGS, Rig, hang, seen
 
 OBSERVING = replace(SETTINGS, mode="observe")
@@ -103,7 +106,49 @@ async def test_an_error_of_the_core_ends_the_loop(mock_clock: MockClock) -> None
     assert isinstance(rig.error, ZeroDivisionError)
 
 
+async def test_with_a_mirror_and_a_rewriter_elsewhere_it_only_compares(mock_clock: MockClock) -> None:
+    rig = Rig(mock_clock, replace(SETTINGS, mirror=False, rewrite=False))
+    async with rig.running():
+        sent = await rig.both_say(b"answer")
+        assert seen(rig.client) == sent
+        await rig.send(rig.client, rig.talk.client.datagram(b"not for the proxy to mirror"))
+        assert seen(rig.primary) == seen(rig.secondary) == []
+
+
 # Back-pressure
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.sampled_from("psc"), st.integers(1, 3)), max_size=40))
+async def test_every_released_frame_is_sent_once_and_in_order(
+    mock_clock: MockClock, steps: list[tuple[str, int]]
+) -> None:
+    rig = Rig(mock_clock, capacity=(2, 3, 3))
+    said = {"p": 0, "s": 0}
+    sent: list[bytes] = []
+    got: list[bytes] = []
+    async with rig.running():
+        for who, count in [*steps, *[("p", 1), ("s", 1), ("c", 1)] * (3 * len(steps))]:
+            if who == "c":
+                got += seen(rig.client)
+            for _ in range(count if who != "c" else 0):
+                guest, port = {
+                    "p": (rig.talk.primary, rig.primary),
+                    "s": (rig.talk.secondary, rig.secondary),
+                }[who]
+                if said[who] < max(said.values()) or who == "p":
+                    packet = guest.datagram(said[who].to_bytes(2))
+                    if port.send_batch([Frame(packet.data, 0)]):  # there may be no room just now
+                        said[who] += 1
+                        sent += [packet.data] if who == "p" else []
+            await rig.settle()
+            assert rig.ports[PRIMARY].counters.received_frames == (
+                rig.loop.proxy.held_frames
+                + rig.ports[CLIENT].counters.sent_frames
+                + len(rig.loop.client.backlog)
+            )
+    assert got == sent[: len(got)]
+    assert len(got) >= min(said.values()) - 5  # two wait in the port, and at most a batch in the backlog
 
 
 async def test_a_slow_client_gets_everything_in_order(mock_clock: MockClock) -> None:
