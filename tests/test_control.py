@@ -2,6 +2,7 @@ import json
 import socket
 import stat
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import trio
 import trio.testing
 
 from colo_compare import control
-from colo_compare.control import MAX_CLIENTS, MAX_REQUEST, Method, call, serve_control
+from colo_compare.control import MAX_CLIENTS, MAX_REQUEST, MAX_RESPONSE, Method, call, serve_control
 from colo_compare.errors import ControlError
 
 
@@ -256,6 +257,15 @@ async def test_a_socket_of_a_successor_is_not_removed(tmp_path: Path) -> None:
     assert path.read_text() == "somebody else's"
 
 
+async def test_a_socket_that_somebody_removed_is_no_trouble(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_control, path, 0o600, METHODS)
+        path.unlink()
+        nursery.cancel_scope.cancel()
+    assert list(path.parent.iterdir()) == []
+
+
 def test_no_daemon_says_so(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     with pytest.raises(ControlError, match=f"no daemon answers on {path}: is colo-compare run running?"):
@@ -281,6 +291,7 @@ def test_a_hung_daemon_is_not_waited_for_for_ever(tmp_path: Path) -> None:
         (b"", "closed the connection without an answer"),
         (b"SSH-2.0-OpenSSH\n", "is no colo-compare: JSON is malformed"),
         (b'{"ok":true}\n', "is no colo-compare: Object missing required field `api`"),
+        (b"x" * (MAX_RESPONSE + 1), f"is longer than {MAX_RESPONSE} bytes"),
     ],
 )
 def test_what_is_no_daemon_is_told_apart(tmp_path: Path, answer: bytes, error: str) -> None:
@@ -297,7 +308,7 @@ def _call_and_answer(path: Path, stranger: socket.socket, answer: bytes) -> None
 
     def reply() -> None:
         connection, _ = stranger.accept()
-        with connection:
+        with connection, suppress(BrokenPipeError):  # the caller has heard enough
             connection.recv(4096)
             connection.sendall(answer)
 

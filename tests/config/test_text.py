@@ -1,5 +1,6 @@
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from colo_compare.checkpoint.registry import checkpointer_names
 from colo_compare.config import Config, effective_toml, json_schema
 from colo_compare.config.text import toml_value
 
@@ -76,7 +78,8 @@ def test_the_schema_has_every_table_and_what_is_required() -> None:
 
 
 def test_the_schema_tells_backends_apart_by_name() -> None:
-    command, null = json_schema()["properties"]["checkpointer"]["oneOf"]
+    backends = {backend["title"]: backend for backend in json_schema()["properties"]["checkpointer"]["oneOf"]}
+    command, null = backends["command"], backends["null"]
     assert command["properties"]["backend"] == {"const": "command"}
     assert command["required"] == ["backend", "checkpoint"]
     assert null["properties"] == {
@@ -84,6 +87,22 @@ def test_the_schema_tells_backends_apart_by_name() -> None:
         "assume_deterministic": {"type": "boolean", "default": False},
     }
     assert null["required"] == []
+
+
+def test_a_backend_that_cannot_be_imported_is_not_in_the_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "broken-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[colo_compare.checkpointers]\nbroken = no_such_module:Backend\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "broken" in checkpointer_names()
+    titles = [backend["title"] for backend in json_schema()["properties"]["checkpointer"]["oneOf"]]
+    assert {"command", "null"} <= set(titles)
+    assert "broken" not in titles
 
 
 def test_the_schema_is_json() -> None:
