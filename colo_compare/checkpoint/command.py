@@ -40,6 +40,7 @@ class CommandOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     kill_after: Duration = Duration(1)  # from SIGTERM to SIGKILL
     reports_pause: bool = False
     reports_load: bool = False
+    copies_state: bool = True
 
 
 class CommandCheckpointer(Checkpointer):
@@ -55,7 +56,7 @@ class CommandCheckpointer(Checkpointer):
         self.capabilities = Capabilities(
             reports_pause=options.reports_pause,
             reports_load=options.reports_load,
-            copies_state=True,
+            copies_state=options.copies_state,
             can_promote=bool(options.promote),
             can_fence=bool(options.fence),
             starts_by_itself=False,

@@ -4,6 +4,7 @@ from typing import Final
 
 from colo_compare.core.counters import (
     NOT_COMPARED,
+    OBSERVED,
     S_NOT_COMPARED,
     S_UNPROTECTED,
     UNPROTECTED,
@@ -112,6 +113,16 @@ class Dispatch:
         tcp = sum([len(flow.unmatched_output()) for flow in self.tcp.ahead])
         datagrams = sum([flow.unmatched() for flow in self.datagrams.ahead])
         return tcp + datagrams + len(self.secondary_fragments.frames())
+
+    def give_up(self, held: Held) -> None:
+        """In observe mode, compare a flow no more up to here: what waits in it has gone out already."""
+        flow = held.flow
+        if isinstance(flow, TcpFlow):
+            self.tcp.release.give_up(flow)
+        elif isinstance(flow, DatagramFlow):
+            self.datagrams.realign_flow(flow)
+        else:
+            self.ledger.released(held, held.frame, OBSERVED)
 
     def let_go(self, held: Held, kind: str) -> None:
         """Release a held frame uncompared: a checkpoint covers it, or there is nobody to compare with."""

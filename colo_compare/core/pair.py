@@ -139,7 +139,7 @@ class Pair:
         """Release what is covered, make void what the secondary had said, start the next epoch (rule 7)."""
         ledger = self.ledger
         epochs = ledger.epochs
-        if not epochs.loaded:
+        if not epochs.loaded and ledger.settings.copies_state:
             self.void_waiting()  # of which state it came nobody knows
         before = ledger.counters.secondary[S_VOID]
         released = ledger.holds.frames

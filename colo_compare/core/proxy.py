@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from colo_compare.core.actions import Actions
-from colo_compare.core.counters import BACKEND, OBSERVED, S_COMPARED, STARTUP, Counters
+from colo_compare.core.counters import BACKEND, S_COMPARED, STARTUP, Counters
 from colo_compare.core.dispatch import Dispatch
 from colo_compare.core.epochs import COMPARING, REQUESTED
 from colo_compare.core.ledger import Ledger
@@ -191,7 +191,7 @@ class Proxy:
             ledger.overdue(oldest)
             if oldest.passed:
                 # Observe mode: nobody waits for it, and nothing will make the two guests equal.
-                self._dispatch.let_go(oldest, OBSERVED)
+                self._dispatch.give_up(oldest)
                 oldest = ledger.holds.oldest()
 
     # Checkpoints

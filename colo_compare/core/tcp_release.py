@@ -64,7 +64,7 @@ class TcpRelease:
             self.ledger.diverged(flow.key, reason, offset, stream.excerpt(True), stream.excerpt(False))
             if self.ledger.mode == OBSERVE:
                 # Nothing will make the two equal: count it, and compare what follows.
-                flow.realign()
+                self.give_up(flow)
 
     def may_go(self, flow: TcpFlow, frame: Frame, end: int, ack: int) -> bool:
         """Whether the secondary stands behind everything that a frame says."""
@@ -131,6 +131,16 @@ class TcpRelease:
             else:
                 ledger.released(held, self.outgoing(flow, held.frame, held.end, held.ack, True), MATCHED)
         flow.queue = None
+
+    def give_up(self, flow: TcpFlow) -> None:
+        """In observe mode, go on comparing from where the primary is."""
+        queue = flow.queue
+        if queue is not None:
+            flow.queue = None
+            for held in queue:
+                if not held.done:
+                    self.ledger.released(held, held.frame, OBSERVED)
+        flow.realign()
 
     def send(self, flow: TcpFlow, frame: Frame, end: int, ack: int, kind: str) -> None:
         """Release a frame that was never held."""

@@ -343,6 +343,9 @@ def test_its_capabilities_are_what_is_configured() -> None:
     assert capabilities.can_fence
     assert capabilities.reports_pause
     assert capabilities.reports_load
+    assert capabilities.copies_state
+    partial = CommandCheckpointer(options("exit 0", copies_state=False))
+    assert not partial.capabilities.copies_state
 
 
 def noting(path: Path, event: str, status: int = 0) -> tuple[str, ...]:
