@@ -36,6 +36,9 @@ CLIENT4: Final = "10.77.0.1"
 GUEST4: Final = "10.77.0.2"
 CLIENT6: Final = "fd77::1"
 GUEST6: Final = "fd77::2"
+# The proxy's interfaces must take the hosts' longest frames with their VLAN tags: AF_PACKET makes room for
+# one 802.1Q tag by itself, and for no 802.1ad tag.
+TAGS: Final = 8
 ANSWER_LIMIT: Final = 60.0  # seconds that a guest has to answer a command
 
 
@@ -61,14 +64,13 @@ class Guest:
     def __init__(self, name: str, wiring: Wiring, timestamps: int) -> None:
         self.name = name
         self.namespace = Namespace(f"guest {name}")
+        self.namespace.call(sysctl, "net.ipv4.tcp_timestamps", str(timestamps))
+        prepare_host(self.namespace)
         self._wiring = wiring
-        self._timestamps = timestamps
         self._program: subprocess.Popen[bytes] | None = None
 
     def set_up(self) -> None:
         """Configure its network."""
-        sysctl_here = self.namespace.call
-        sysctl_here(sysctl, "net.ipv4.tcp_timestamps", str(self._timestamps))
         set_up_host(self.namespace, self._wiring, GUEST_MAC, GUEST4, GUEST6)
 
     def start(self) -> None:
@@ -112,6 +114,12 @@ class Guest:
         self.namespace.close()
 
 
+def prepare_host(host: Namespace) -> None:
+    """Let interfaces that are yet to come use their addresses at once, without looking for duplicates."""
+    host.call(sysctl, "net.ipv6.conf.default.accept_dad", "0")
+    host.call(sysctl, "net.ipv6.conf.default.accept_ra", "0")
+
+
 def set_up_host(host: Namespace, wiring: Wiring, mac: str, address4: str, address6: str) -> None:
     """Configure the network of a client or a guest, whose `eth0` exists."""
     host.call(link.set_up_loopback)
@@ -135,8 +143,10 @@ class Lab:
             stack.callback(shutil.rmtree, self.directory)
             self.proxy_namespace = Namespace("proxy")
             stack.callback(self.proxy_namespace.close)
+            self.proxy_namespace.call(sysctl, "net.ipv6.conf.default.disable_ipv6", "1")
             self.client = Namespace("client")
             stack.callback(self.client.close)
+            prepare_host(self.client)
             self.guests: list[Guest] = []
             for name, timestamps in zip("AB", wiring.timestamps, strict=True):
                 self.guests.append(Guest(name, wiring, timestamps))
@@ -150,8 +160,7 @@ class Lab:
             sides |= {"primary": self.guests[0].namespace, "secondary": self.guests[1].namespace}
         for name, host in sides.items():
             link.connect(self.proxy_namespace, name, host, "eth0")
-            self.proxy_namespace.call(link.set_up_silent, name, self.wiring.mtu)
-        set_up_host(self.client, self.wiring, CLIENT_MAC, CLIENT4, CLIENT6)
+            self.proxy_namespace.call(link.set_up_silent, name, self.wiring.mtu + TAGS)
 
     def ports(self, **parameters: str) -> dict[str, str]:
         """Give the table [ports], with URL parameters for some sides: ``ports(secondary="fault=...")``."""
@@ -160,7 +169,7 @@ class Lab:
         return ports | {side: f"{ports[side]}?{text}" for side, text in parameters.items()}
 
     def start(self, tables: Mapping[str, Table]) -> None:
-        """Start the proxy, then the guests, so that neither guest has seen a frame that the other has not.
+        """Start the proxy, then the guests, then let the client speak: both guests see the same frames.
 
         `tables` is the configuration without [control]; [ports] may be left out.
         """
@@ -171,6 +180,7 @@ class Lab:
                 self.proxy_namespace.call(link.move, side, guest.namespace, "eth0")
             guest.set_up()
             guest.start()
+        set_up_host(self.client, self.wiring, CLIENT_MAC, CLIENT4, CLIENT6)
 
     def close(self) -> None:
         """End every process and remove every trace. Safe to call twice."""

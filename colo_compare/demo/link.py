@@ -13,9 +13,10 @@ from typing import Final
 
 from pyroute2 import IPRoute
 
-from colo_compare.demo.namespace import Namespace, sysctl
+from colo_compare.demo.namespace import Namespace
 
 IFF_NOARP: Final = 0x80  # include/uapi/linux/if.h
+IFA_F_NODAD: Final = 0x02  # include/uapi/linux/if_addr.h: not checked for duplicates
 
 # include/uapi/linux/sockios.h and ethtool.h
 SIOCETHTOOL: Final = 0x8946
@@ -37,9 +38,7 @@ def connect(near: Namespace, near_name: str, far: Namespace, far_name: str) -> N
 
 
 def set_up(name: str, mac: str = "", mtu: int = 0, addresses: Sequence[str] = ()) -> None:
-    """Bring an interface up as a host's own, with addresses ("10.0.0.1/24") usable at once (no DAD)."""
-    sysctl(f"net.ipv6.conf.{name}.accept_dad", "0")
-    sysctl(f"net.ipv6.conf.{name}.accept_ra", "0")
+    """Bring an interface up as a host's own, with addresses ("10.0.0.1/24")."""
     with IPRoute() as ip:
         (index,) = ip.link_lookup(ifname=name)
         if mac:
@@ -49,13 +48,15 @@ def set_up(name: str, mac: str = "", mtu: int = 0, addresses: Sequence[str] = ()
         ip.link("set", index=index, state="up")
         for address in addresses:
             host, _, prefix = address.partition("/")
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            ip.addr("add", index=index, address=host, prefixlen=int(prefix), family=family)
+            if ":" in host:
+                # Else it is tentative for a moment, in which connections start from ::1.
+                ip.addr("add", index=index, address=host, prefixlen=int(prefix), flags=IFA_F_NODAD)
+            else:
+                ip.addr("add", index=index, address=host, prefixlen=int(prefix))
 
 
 def set_up_silent(name: str, mtu: int = 0) -> None:
-    """Bring an interface up on which this host says nothing by itself: no IPv6, no ARP, no address."""
-    sysctl(f"net.ipv6.conf.{name}.disable_ipv6", "1")
+    """Bring an interface up on which this host says nothing by itself: no ARP, no address."""
     with IPRoute() as ip:
         (index,) = ip.link_lookup(ifname=name)
         if mtu:
