@@ -36,7 +36,7 @@ def set_command(link: Link, key: str, value: str) -> str:
         family, file, values = _SYSCTLS[key]
         # With slashes: an interface's own name may have dots in it.
         command = f"sysctl -w net/{family}/conf/{name}/{file}={values[value]}"
-    elif key == desired.ADDRESSES:
+    elif key == desired.ADDRESS:
         command = f"ip address flush dev {name}"
     elif key in desired.BRIDGE_KEYS:
         command = f"ip link set dev {name} type bridge {key} {value}"
@@ -50,7 +50,7 @@ def make_commands(link: Link) -> list[str]:
     commands = [_add_command(link), f"ip link set dev {link.name} alias {MARK}"]
     commands = [within(link.namespace, command) for command in commands]
     # Given when it is made, or so by itself (and a kernel without VLAN filtering refuses to switch it off).
-    skipped = (*desired.TAP_KEYS, desired.ADDRESSES, desired.STP, desired.VLAN_FILTERING)
+    skipped = (*desired.TAP_KEYS, desired.ADDRESS, desired.STP, desired.VLAN_FILTERING)
     commands += [set_command(link, key, value) for key, value in link.want.items() if key not in skipped]
     return [command for command in commands if not command.endswith(" nomaster")]
 

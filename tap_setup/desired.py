@@ -38,7 +38,7 @@ BRIDGE_KEYS: Final = (STP, FORWARD_DELAY, SNOOPING, VLAN_FILTERING)
 IPV6: Final = "ipv6"
 RP_FILTER: Final = "rp_filter"
 ARP: Final = "arp"
-ADDRESSES: Final = "addresses"
+ADDRESS: Final = "address"
 MTU: Final = "mtu"
 MASTER: Final = "master"
 PROMISC: Final = "promisc"
@@ -55,7 +55,7 @@ NONE: Final = "none"
 # link (arp_ignore is 0). No address: nothing routes here. Reverse path filter on: with no address on the
 # link the kernel then drops every IPv4 packet that reaches its stack from here, broadcast by Ethernet
 # included (last_resort in __fib_validate_source(), net/ipv4/fib_frontend.c); IPv4 itself has no switch.
-SILENT: Final = {IPV6: OFF, RP_FILTER: ON, ARP: OFF, ADDRESSES: NONE}
+SILENT: Final = {IPV6: OFF, RP_FILTER: ON, ARP: OFF, ADDRESS: NONE}
 
 # STP off: a port forwards at once, and no BPDU goes out. Forwarding delay 0: the same, if it is ever turned
 # on. Snooping off: the bridge learns group members from the reports that guests send, and the secondary's

@@ -73,8 +73,8 @@ def obstacle(link: Link, state: LinkState) -> str | None:
     """
     if link.kind != EXISTING:
         return None
-    if state.values[desired.ADDRESSES] != NONE:
-        return f"it has the address {state.values[desired.ADDRESSES]}"
+    if state.values[desired.ADDRESS] != NONE:
+        return f"it has the address {state.values[desired.ADDRESS]}"
     master = state.values[desired.MASTER]
     put_there_by_us = state.record is not None and desired.MASTER in state.record.before
     if master not in (NONE, link.want[desired.MASTER]) and not put_there_by_us:
@@ -96,8 +96,8 @@ def _foreign(link: Link, state: LinkState) -> Deviation:
         link.namespace,
         link.name,
         "origin",
-        f"{state.kind}, made by someone else",
-        f"{link.kind}, made by colo-tap-setup",
+        f"someone else's {state.kind}",
+        f"a {link.kind} of colo-tap-setup",
         (within(link.namespace, f"ip link delete dev {link.name}"),),
         left_alone="it may be in use",
     )

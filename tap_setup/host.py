@@ -86,7 +86,7 @@ class Host:
             return None
         values = {
             desired.MTU: str(message.mtu),
-            desired.ADDRESSES: ",".join(self._netlink.addresses(message.index)) or NONE,
+            desired.ADDRESS: ",".join(self._netlink.addresses(message.index)) or NONE,
             desired.MASTER: self._netlink.link_name(message.master) if message.master else NONE,
             **{key: _switch(bool(message.flags & flag) is sense) for key, (flag, sense) in _FLAGS.items()},
             **{key: self._read_sysctl(name, key) for key in _SYSCTLS},
@@ -155,7 +155,7 @@ class Host:
             self._netlink.set_bridge(name, index, key, int(value))
         elif key == desired.MTU:
             self._netlink.set_mtu(name, index, int(value))
-        elif key == desired.ADDRESSES:
+        elif key == desired.ADDRESS:
             self._netlink.flush_addresses(name, index)
         elif key == desired.MASTER:
             self._netlink.set_master(name, index, self._index(value, wanted_by=name))

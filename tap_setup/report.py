@@ -46,7 +46,8 @@ def as_text(report: Report) -> str:
         where = place(found.namespace, found.link)
         alone = "" if found.left_alone is None else f" (left alone: {found.left_alone})"
         lines.append(f"{where}: {_what(found)}{alone}")
-        lines += [f"    fix: {command}" for command in found.fix]
+        lines.append(f"    fix: {found.fix[0]}")
+        lines += [f"         {command}" for command in found.fix[1:]]
     return "\n".join(lines)
 
 

@@ -63,14 +63,14 @@ MUTATIONS = [
     ("tap-pri", "up", "ip link set dev tap-pri down", "off", "on"),
     ("tap-pri", "ipv6", "sysctl -w net/ipv6/conf/tap-pri/disable_ipv6=0", "on", "off"),
     ("tap-pri", "rp_filter", "sysctl -w net/ipv4/conf/tap-pri/rp_filter=0", "off", "on"),
-    ("tap-pri", "addresses", "ip address add 10.9.9.1/24 dev tap-pri", "10.9.9.1/24", "none"),
+    ("tap-pri", "address", "ip address add 10.9.9.1/24 dev tap-pri", "10.9.9.1/24", "none"),
     ("tap-pri", "master", "ip link set dev tap-pri nomaster", "none", "br-client"),
     ("tap-pri", "master", "ip link set dev tap-pri master br-other", "br-other", "br-client"),
     ("tap-sec", "master", "ip link set dev tap-sec master br-other", "br-other", "none"),
     ("br-client", "forward_delay", "ip link set dev br-client type bridge forward_delay 200", "200", "0"),
     ("br-client", "mcast_snooping", "ip link set dev br-client type bridge mcast_snooping 1", "1", "0"),
     ("br-client", "mtu", "ip link set dev br-client mtu 1280", "1280", "1500"),
-    ("br-client", "addresses", "ip address add 10.9.9.1/24 dev br-client", "10.9.9.1/24", "none"),
+    ("br-client", "address", "ip address add 10.9.9.1/24 dev br-client", "10.9.9.1/24", "none"),
     ("br-client", "up", "ip link set dev br-client down", "off", "on"),
     ("eth1", "master", "ip link set dev eth1 nomaster", "none", "br-client"),
     ("eth1", "arp", "ip link set dev eth1 arp on", "on", "off"),
@@ -246,7 +246,7 @@ def test_somebody_elses_link_is_left_alone(scene: Scene, other: str) -> None:
     assert report.changes == []
     (found,) = report.deviations
     assert (found.property, found.left_alone) == ("origin", "it may be in use")
-    assert found.want == "tap, made by colo-tap-setup"
+    assert found.want == "a tap of colo-tap-setup"
     assert found.fix == (f"ip netns exec {scene.name} ip link delete dev t",)
     assert scene.links() == before
 
@@ -254,15 +254,15 @@ def test_somebody_elses_link_is_left_alone(scene: Scene, other: str) -> None:
 def test_our_own_bridge_is_no_tap(scene: Scene) -> None:
     scene.create('[[bridges]]\nname = "t"\nnamespace = "HERE"')
     (found,) = scene.create('[[taps]]\nname = "t"\nowner = 1\nnamespace = "HERE"').deviations
-    assert (found.property, found.have) == ("origin", "bridge, made by someone else")
+    assert (found.property, found.have) == ("origin", "someone else's bridge")
 
 
 @pytest.mark.parametrize("use", ["interface", "port"])
 @pytest.mark.parametrize(
     ("command", "key", "reason"),
     [
-        ("ip address add 10.9.9.1/24 dev eth1", "addresses", "it has the address 10.9.9.1/24"),
-        ("ip address add fd00::1/64 dev eth1", "addresses", "it has the address fd00::1/64"),
+        ("ip address add 10.9.9.1/24 dev eth1", "address", "it has the address 10.9.9.1/24"),
+        ("ip address add fd00::1/64 dev eth1", "address", "it has the address fd00::1/64"),
         ("ip link set dev eth1 master br-other", "master", "it is a port of br-other"),
     ],
 )

@@ -140,7 +140,7 @@ def test_a_dry_run_prints_a_script_that_does_the_same(run: Run, scene: Scene, fi
     assert (code, err) == (cli.OK, "")
     assert scene.links() == before
     assert script.endswith(
-        "# tap-sec: origin is bridge, made by someone else, wanted tap, made by colo-tap-setup;"
+        "# tap-sec: origin is someone else's bridge, wanted a tap of colo-tap-setup;"
         " left alone: it may be in use\n"
     )
     (file.parent / "script").write_text(script)
@@ -158,7 +158,7 @@ def test_what_it_leaves_it_names(run: Run, scene: Scene) -> None:
     code, out, _ = run("create", TAPS)
     assert code == cli.DEVIATIONS
     assert out.endswith(
-        "tap-sec: origin is tap, made by someone else, wanted tap, made by colo-tap-setup"
+        "tap-sec: origin is someone else's tap, wanted a tap of colo-tap-setup"
         " (left alone: it may be in use)\n"
         "    fix: ip link delete dev tap-sec\n"
         "2 links: 6 changes, 1 deviation\n"

@@ -1,4 +1,4 @@
-"""In a container with CAP_NET_ADMIN, /proc/sys is read-only: what the engine must set, and what is said."""
+"""In a container with CAP_NET_ADMIN alone, where /proc/sys is read-only."""
 
 import subprocess
 import sys
@@ -11,9 +11,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def create(scene: Scene, file: Path) -> subprocess.CompletedProcess[str]:
-    """Run `create` as in such a container."""
+    """Run `create` as root of such a container."""
     read_only = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys"
-    command = f"{read_only} && exec {sys.executable} -m tap_setup create -c {file}"
+    capless = "setpriv --bounding-set=-all,+net_admin --inh-caps=-all"
+    command = f"{read_only} && exec {capless} {sys.executable} -m tap_setup create -c {file}"
     return subprocess.run(
         ["ip", "netns", "exec", scene.name, "sh", "-c", command],
         cwd=ROOT,

@@ -6,7 +6,7 @@ from colo_compare.errors import ConfigError
 from tap_setup.config import parse_config
 from tap_setup.desired import BRIDGE, EXISTING, TAP, Desired, desire
 
-SILENT = {"ipv6": "off", "rp_filter": "on", "arp": "off", "addresses": "none"}
+SILENT = {"ipv6": "off", "rp_filter": "on", "arp": "off", "address": "none"}
 
 
 def desired(text: str) -> Desired:

@@ -4,8 +4,10 @@ The frames go over the wire that a deployment has: a socket on one end of a veth
 our tap in it, and behind the tap a process of uid 65532.
 """
 
+import fcntl
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -20,8 +22,9 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
 from tap_setup.namespaces import inside
+from tap_setup.tun import TUNSETIFF, TapShape
 from tests.tap_setup.scene import Scene
-from tests.tap_setup.unprivileged import UID
+from tests.tap_setup.unprivileged import TUNSETVNETHDRSZ, UID
 
 CONFIG = """
 [[bridges]]
@@ -106,12 +109,12 @@ def create(scene: Scene, *, multi_queue: bool) -> None:
     assert scene.create(config).deviations == []
 
 
-def wait_until_forwarding(scene: Scene) -> None:
+def wait_until_forwarding(scene: Scene, *ports: str) -> None:
     """Wait until the bridge has heard of the carriers of its ports."""
     states: list[str] = []
     for _ in range(1000):
-        states = [scene.link(name)["linkinfo"]["info_slave_data"]["state"] for name in ("eth1", "tap-pri")]
-        if states == ["forwarding", "forwarding"]:
+        states = [scene.link(port)["linkinfo"]["info_slave_data"]["state"] for port in ports]
+        if states == ["forwarding"] * len(ports):
             return
     pytest.fail(f"the bridge's ports are {states}")
 
@@ -144,7 +147,7 @@ def test_a_process_without_privileges_uses_the_tap(bridged: Scene, how: str, mul
         data = scene.link("tap-pri")["linkinfo"]["info_data"]
         assert data["vnet_hdr"] is True
         assert data.get("numqueues") == (None if not multi_queue else 2 if how == "raw" else 1)
-        wait_until_forwarding(scene)
+        wait_until_forwarding(scene, "eth1", "tap-pri")
 
         for size in (46, 1000, 1500):
             frame = GUEST_MAC + CLIENT_MAC + struct.pack("!H", ETHERTYPE) + os.urandom(size)
@@ -168,6 +171,51 @@ def test_a_process_without_privileges_uses_the_tap(bridged: Scene, how: str, mul
             34,
             16,
         )
+
+
+WIRE = """
+[[bridges]]
+name = "br-pri"
+namespace = "HERE"
+[[taps]]
+name = "tap-pri"
+owner = 0
+namespace = "HERE"
+bridge = "br-pri"
+[[taps]]
+name = "vm-pri"
+owner = 65532
+group = 65532
+multi_queue = true
+namespace = "HERE"
+bridge = "br-pri"
+"""
+
+
+def test_a_bridge_of_two_taps_is_a_wire(scene: Scene) -> None:
+    """Between a guest's tap and the proxy's: neither of them needs a capability then."""
+    assert scene.create(WIRE).deviations == []
+    with process(scene, "raw", "vm-pri"), attached(scene, "tap-pri") as tap:
+        wait_until_forwarding(scene, "tap-pri", "vm-pri")
+        ethertypes = {"plain": "88b5", "802.1Q": "8100002a88b5", "802.1ad": "88a8000781000fff88b5"}
+        for ethertype in ethertypes.values():
+            frame = bytes(12) + GUEST_MAC + CLIENT_MAC + bytes.fromhex(ethertype) + os.urandom(1000)
+            os.write(tap, frame)
+            assert select.select([tap], [], [], 30)[0] == [tap]
+            assert os.read(tap, 1 << 17)[12:] == CLIENT_MAC + GUEST_MAC + frame[24:]
+
+
+@contextmanager
+def attached(scene: Scene, name: str) -> Iterator[int]:
+    """Have a tap open, with a virtio-net header of 12 bytes before each frame."""
+    tap = inside(scene.name, scene.device, lambda _: os.open(scene.device, os.O_RDWR | os.O_NONBLOCK))
+    try:
+        flags = TapShape(owner=0, group=None, multi_queue=False, vnet_hdr=True).flags()
+        fcntl.ioctl(tap, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+        fcntl.ioctl(tap, TUNSETVNETHDRSZ, struct.pack("i", 12))
+        yield tap
+    finally:
+        os.close(tap)
 
 
 @pytest.mark.parametrize(
