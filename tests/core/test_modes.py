@@ -226,3 +226,28 @@ def test_what_cannot_change_at_run_time_does_not() -> None:
     play.apply(dataclasses.replace(QUIET, mode=SOLO, mirror=False, rewrite=False, copies_state=False))
     assert play.proxy.mode == PROTECT
     play.connection()
+
+
+def test_a_drop_in_compares_and_sends_to_the_client_only() -> None:
+    """As QEMU's colo-compare: filter-mirror mirrors and filter-rewriter rewrites before."""
+    play = Playbook(dataclasses.replace(QUIET, mirror=False, rewrite=False))
+    _, p, s = play.tcp(secondary_isn=10_000, secondary_clock=0)
+    syn_ack = p.syn_ack(ack=1)
+    play.primary(syn_ack)
+    play.secondary(s.syn_ack(ack=1), releases=[syn_ack])
+    play.both(p.data(b"answer", ack=8), s.data(b"answer", ack=8))
+    play.primary(p.data(b"a"))
+    play.secondary(s.data(b"b"), requests=["payload"])
+    play.pause()
+    play.commit(releases=play.held)
+    play.both(p.data(b"same"), s.data(b"same"))
+
+
+def test_a_mirror_that_does_not_rewrite_passes_all_bytes_unchanged() -> None:
+    play = Playbook(dataclasses.replace(QUIET, rewrite=False))
+    c, p, s = play.tcp(secondary_isn=10_000, secondary_clock=0)
+    play.client(c.syn())
+    play.both(p.syn_ack(), s.syn_ack())
+    play.client(c.ack())
+    play.client(c.segment(0x10, blocks=((10, 20),)))
+    play.both(p.data(b"x"), s.data(b"x"))

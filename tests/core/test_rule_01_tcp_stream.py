@@ -298,3 +298,12 @@ def test_a_frame_of_64_kibibytes_matches_segments(play: Playbook) -> None:
     for start in range(0, len(large) - 1460, 1460):
         play.secondary(s.data(large[start : start + 1460], at=1 + start))
     play.secondary(s.data(large[start + 1460 :], at=1 + start + 1460), releases=[frame])
+
+
+def test_a_hole_of_the_primary_does_not_keep_what_is_matched(play: Playbook) -> None:
+    _, p, s = play.connection()
+    play.secondary(s.data(HELLO))
+    lost = p.data(HELLO[:5])
+    second = p.data(HELLO[5:])
+    play.primary(second, releases=[second])
+    play.primary(lost, releases=[lost])

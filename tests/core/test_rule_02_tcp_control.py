@@ -543,3 +543,13 @@ def test_a_stray_syn_does_not_hurt_a_living_connection(play: Playbook) -> None:
     more = p.data(b"more", ack=1)
     play.primary(more)
     play.secondary(s.data(b"more", ack=1), releases=[more])
+
+
+def test_a_fin_out_of_order(play: Playbook) -> None:
+    _, p, s = play.connection()
+    bye, fin = p.data(b"bye"), p.fin()
+    play.primary(fin)
+    bye2, fin2 = s.data(b"bye"), s.fin()
+    play.secondary(fin2)
+    play.secondary(bye2, releases=[fin])
+    play.primary(bye, releases=[bye])

@@ -76,3 +76,15 @@ def test_a_runt_from_any_side_harms_nobody(play: Playbook) -> None:
         14,
     ]
     play.connection()
+
+
+def test_they_pass_before_the_first_checkpoint_and_during_one() -> None:
+    play = Playbook(protected=False)
+    _, p, s = play.datagrams()
+    early = p.opaque(0x0806, bytes(46))
+    play.primary(early, releases=[early])
+    play.secondary(s.opaque(0x0806, bytes(46)))
+    play.pause()
+    paused = p.opaque(0x0806, bytes(46))
+    play.primary(paused, releases=[paused])
+    play.commit()

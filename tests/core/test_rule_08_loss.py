@@ -450,3 +450,13 @@ def test_a_promotion_is_announced(vlans: tuple[int, ...]) -> None:
 def test_no_announcement_where_it_is_switched_off(play: Playbook) -> None:
     play.connection()
     play.promote(announced=False)
+
+
+def test_a_window_that_was_clamped_is_whole_again_without_a_secondary(play: Playbook) -> None:
+    c, p, s = play.connection(syn_window=1)
+    play.secondary(s.ack(window=0))
+    ack = p.ack(window=300)
+    play.primary(ack, releases=[ack])
+    play.client(c.ack())
+    play.lose_secondary(updates=[c])
+    assert play.offer(c) == 1 + (300 << 7)

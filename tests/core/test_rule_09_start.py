@@ -134,3 +134,28 @@ def test_the_secondary_lost_before_the_first_commit(play: Playbook) -> None:
     play.primary(frame)
     play.client(c.data(b"x", at=5000), held=True)
     play.lose_secondary(releases=[frame])
+
+
+def test_a_first_checkpoint_that_fails_is_asked_again(play: Playbook) -> None:
+    _, p, _ = play.datagrams()
+    frame = p.datagram(b"early")
+    play.primary(frame)
+    play.fail()
+    play.after(0.51, requests=["startup"])
+    play.pause()
+    play.commit(releases=[frame])
+
+
+def test_the_first_frame_in_mid_stream_was_lost_before_the_proxy() -> None:
+    """Its retransmission is new to the proxy, so it is compared with what the secondary said there."""
+    play = Playbook(QUIET, protected=False)
+    c, p, s = play.tcp()
+    for end in (c, p, s):
+        end.nxt, end.rcv = 5000, 5000
+    play.pause()
+    play.commit()
+    lost, two = p.data(b"one"), p.data(b"two")
+    play.primary(two)
+    play.secondary(s.data(b"ONEtwo"), releases=ANYTHING, requests=ANYTHING)
+    play.primary(lost, releases=ANYTHING, requests=ANYTHING)
+    assert lost in play.held
