@@ -42,7 +42,7 @@ def show_divergence(screen: Screen) -> None:
             answer = connection.request(f"/whoami/{SIZE}").read()
             screen.check("asked again", "equal, no checkpoint", answer == b"".join(signed(SIZE, "A")))
             after = lab.proxy.status()["counters"]["requests"]
-            screen.check("checkpoints requested", _requests(after), before == after)
+            screen.check("checkpoints", _requests(after), before == after)
         lab.proxy.stop()
         _report(screen, captures)
 
@@ -54,17 +54,18 @@ def _diverge(screen: Screen, lab: Lab, desk: CheckpointDesk, connection: socket.
     request = desk.next(LIMIT)
     before = _receive_until_quiet(connection)
     screen.say("They differ. The checkpointer is told:")
-    screen.show(json.dumps(request))
+    for key, value in request.items():
+        screen.show(f"  {key:<8}{', '.join(value) if isinstance(value, list) else value}")
     screen.say(
         f"Meanwhile the client has {len(before)} bytes and waits. No byte that differs has reached it."
     )
     head = before.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
     expected = head + b"".join(signed(SIZE, "A"))
     differs = len(head) + SIZE // 2
-    screen.check("the checkpoint's reason", ", ".join(request["reasons"]), request["reasons"] == ["payload"])
+    screen.check("checkpoint for", ", ".join(request["reasons"]), request["reasons"] == ["payload"])
     screen.check(
-        "before the checkpoint",
-        f"the client has {len(before)} bytes, the guests differ at {differs}",
+        "client before",
+        f"{len(before)} bytes; the guests differ from {differs} on",
         0 < len(before) <= differs and expected.startswith(before),
     )
     lab.guests[1].command(identity="A")
@@ -75,9 +76,7 @@ def _diverge(screen: Screen, lab: Lab, desk: CheckpointDesk, connection: socket.
     screen.say(
         f"The checkpoint is made: guest B is what guest A was. {len(after)} bytes more reach the client."
     )
-    screen.check(
-        "after the checkpoint", "the client has the primary's answer, whole", before + after == expected
-    )
+    screen.check("client after", "the primary's answer, whole", before + after == expected)
 
 
 def _receive_until_quiet(connection: socket.socket) -> bytes:
@@ -107,7 +106,7 @@ def _report(screen: Screen, captures: dict[str, Path]) -> None:
             data = bytes.fromhex(divergence[side])[:SHOWN]
             screen.show(f"  {side:<10}{data.decode('ascii', 'replace')}")
     said = [bytes.fromhex(divergence["primary"])[:1] for divergence in divergences]
-    screen.check("divergences in the captures", str(len(divergences)), said == [b"A"])
+    screen.check("in the captures", f"{len(divergences)} divergence", said == [b"A"])
 
 
 def _requests(counts: dict[str, int]) -> str:

@@ -57,6 +57,8 @@ class Screen:
         widest = max(len(what) for what, _, _ in self._rows)
         for what, seen, held in self._rows:
             self._write(f"{INDENT}{'ok    ' if held else 'FAILED'}  {what:<{widest}}  {seen}\n")
+        self.say("")
+        self.say("Everything held." if self.all_held() else "NOT everything held.")
 
     def _write(self, text: str) -> None:
         if self._moving:

@@ -51,4 +51,6 @@ def test_the_summary_tells_what_failed() -> None:
     assert not screen.all_held()
     screen.summary()
 
-    assert out.getvalue() == "\nSummary\n   ok      one      1\n   FAILED  another  2\n"
+    assert out.getvalue() == (
+        "\nSummary\n   ok      one      1\n   FAILED  another  2\n\n   NOT everything held.\n"
+    )
