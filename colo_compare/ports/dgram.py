@@ -16,7 +16,6 @@ from colo_compare.ports.unix_path import UnixPath
 
 LONGEST: Final = 4096 + 65536  # of a datagram: NET_BUFSIZE in QEMU's net/net.h
 _BUFFER: Final = 4 << 20  # bytes asked of the kernel, so that a frame of 64 KiB fits more than once
-_RETRY: Final = 0.001  # seconds
 
 # The peer's path does not exist, nobody is bound to it any more, or whoever is does not want our datagrams.
 _NO_PEER: Final = frozenset(
@@ -99,10 +98,9 @@ class DgramPort(DescriptorPort):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as probe:
             try:
                 probe.connect(self.peer)
-            except PermissionError:  # the peer is connected to one socket only, and this is another one
-                await trio.sleep(_RETRY)
-                return
-            except OSError:  # nobody there: nothing to wait for
+            except OSError:
+                # Nobody is there to wait for. Or the peer is connected to us (EPERM): then its queue has no
+                # limit but our own send buffer, which has room by now.
                 return
             self._probe = probe
             try:

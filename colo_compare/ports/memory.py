@@ -4,7 +4,7 @@ No descriptor, no clock, no randomness: under trio's test clock whatever runs ov
 """
 
 from collections import deque
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 
@@ -41,11 +41,13 @@ class MemoryPort(FramePort):
         self.counters = PortCounters()
         self.pushes_back = True
         self.connected = False
+        self._gone = "the port is not open"
         self._inbox = inbox
         self._outbox = outbox
 
     async def open(self) -> None:
         """Open it."""
+        self._gone = ""
         self.connected = True
         await trio.lowlevel.checkpoint()
 
@@ -66,8 +68,7 @@ class MemoryPort(FramePort):
         inbox = self._inbox
         self._raise_if_closed()
         if not inbox.frames and inbox.sender_closed:
-            self.connected = False
-            raise PortClosed(f"{self.url}: the other end was closed")
+            self._raise_other_end_closed()
         frames = [inbox.frames.popleft() for _ in range(min(limit, len(inbox.frames)))]
         if frames:
             self.counters.received_frames += len(frames)
@@ -80,8 +81,7 @@ class MemoryPort(FramePort):
         self._raise_if_closed()
         outbox = self._outbox
         if outbox.receiver_closed:
-            self.connected = False
-            raise PortClosed(f"{self.url}: the other end was closed")
+            self._raise_other_end_closed()
         while start < len(frames) and len(outbox.frames) < outbox.capacity:
             messages = _convert(frames[start], self.header_len)
             outbox.frames += messages  # the segments of one frame may go beyond the capacity
@@ -97,12 +97,15 @@ class MemoryPort(FramePort):
         outbox = self._outbox
         while True:
             self._raise_if_closed()
-            if len(outbox.frames) < outbox.capacity or outbox.receiver_closed:
+            if outbox.receiver_closed:
+                self._raise_other_end_closed()
+            if len(outbox.frames) < outbox.capacity:
                 return
             await outbox.changed.park()
 
     async def aclose(self) -> None:
         """Close it. Calls that wait, at either end, raise PortClosed."""
+        self._gone = self._gone or "the port was closed"
         self.connected = False
         self._inbox.receiver_closed = True
         self._outbox.sender_closed = True
@@ -111,9 +114,13 @@ class MemoryPort(FramePort):
         await trio.lowlevel.checkpoint()
 
     def _raise_if_closed(self) -> None:
-        if not self.connected:
-            why = "the port was closed" if self._inbox.receiver_closed else "the port is not open"
-            raise PortClosed(f"{self.url}: {why}")
+        if self._gone:
+            raise PortClosed(f"{self.url}: {self._gone}")
+
+    def _raise_other_end_closed(self) -> NoReturn:
+        self._gone = "the other end was closed"
+        self.connected = False
+        raise PortClosed(f"{self.url}: {self._gone}")
 
 
 def _convert(frame: Frame, header_len: int) -> list[bytes]:

@@ -14,7 +14,7 @@ import trio
 
 from colo_compare.errors import FramingError, PortClosed, PortUnavailable
 from colo_compare.ports.port import FramePort, PortCounters
-from colo_compare.ports.stream_link import Address, Listener, address_text, connect, listen
+from colo_compare.ports.stream_link import Address, Listener, address_text, connect, hung_up, listen
 from colo_compare.wire.frame import VNET_HEADER_LEN, Frame
 from colo_compare.wire.stream_framing import MAX_LENGTH, StreamDecoder, encode
 
@@ -115,6 +115,10 @@ class StreamPort(FramePort):
                 peer = await listener.accept()
             except trio.ClosedResourceError:
                 return
+            if self._socket is not None and hung_up(self._socket):
+                # Nobody has read so far, so nobody has noticed. What it said last is kept.
+                while self._read():
+                    pass
             if self.connected:
                 self.refused_peers += 1
                 logger.warning("%s: a second peer was refused", self.url)

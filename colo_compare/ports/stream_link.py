@@ -1,6 +1,7 @@
 """Connections for stream ports: how a listener is made, and how a peer is connected to."""
 
 import errno
+import select
 import socket
 from typing import Final
 
@@ -103,6 +104,13 @@ async def connect(address: Address) -> socket.socket:
     sock = socket.socket(fileno=stream.socket.detach())
     prepare(sock)
     return sock
+
+
+def hung_up(sock: socket.socket) -> bool:
+    """Say whether the peer has closed its end, whatever is still unread."""
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def prepare(sock: socket.socket) -> None:
