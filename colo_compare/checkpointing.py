@@ -51,11 +51,6 @@ class Checkpointing:
         self._epoch = request.epoch
         self._asked.set()
 
-    def aborted(self, epoch: int) -> None:
-        """Note that the core waits no longer for a checkpoint."""
-        if epoch == self._epoch:  # not where the backend itself has just said so: it may have to tidy up
-            self.forget()
-
     def forget(self) -> None:
         """Cancel what is asked for: nobody waits for it any more."""
         self._next = None

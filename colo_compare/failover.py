@@ -54,8 +54,6 @@ class Failover:
                 )
             )
             return
-        if link.role == SECONDARY:
-            self._loop.checkpointing.forget()  # there is nobody left to load the state
         self._lost.append((link, why))
         self._reported.set()
 

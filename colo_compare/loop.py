@@ -36,7 +36,7 @@ import trio
 
 from colo_compare.checkpoint.contract import Checkpointer
 from colo_compare.checkpointing import Checkpointing
-from colo_compare.core.actions import CheckpointAborted, Event, SideLost
+from colo_compare.core.actions import Event, SideLost
 from colo_compare.core.proxy import Proxy
 from colo_compare.core.settings import PROTECT, Settings
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
@@ -246,9 +246,7 @@ class Loop:
     def _tell(self, event: Event) -> None:
         self.events.append(event)
         log_event(event)
-        if isinstance(event, CheckpointAborted):
-            self.checkpointing.aborted(event.epoch)
-        elif isinstance(event, SideLost) and event.side == SECONDARY and self.secondary is not None:
+        if isinstance(event, SideLost) and event.side == SECONDARY and self.secondary is not None:
             # The core's own decision (too many failures, no answer in time).
             self.failover.report(self.secondary, "it did not complete a checkpoint")
 
