@@ -21,6 +21,7 @@ DEVIATIONS: Final = 1
 USAGE: Final = 2
 NO_PRIVILEGE: Final = 3
 REFUSED: Final = 4
+INTERRUPTED: Final = 130
 
 _EPILOG: Final = """\
 exit codes:
@@ -29,6 +30,7 @@ exit codes:
   2  usage or configuration error
   3  no permission: run as root, or with CAP_NET_ADMIN (and CAP_SYS_ADMIN for namespaces)
   4  the kernel refused; what was done before is shown, and stays
+  130  interrupted
 """
 _STAYS: Final = "what is listed above was done, and stays; `colo-tap-setup destroy` takes it back"
 
@@ -46,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.error, code = str(error), NO_PRIVILEGE
     except SetupError as error:
         report.error, code = str(error), REFUSED
+    except KeyboardInterrupt:
+        report.error, code = "interrupted", INTERRUPTED  # between two namespaces: each is finished first
     else:
         code = DEVIATIONS if report.kept or (report.deviations and not options.dry_run) else OK
     _print(options, report)

@@ -73,6 +73,8 @@ def obstacle(link: Link, state: LinkState) -> str | None:
     """
     if link.kind != EXISTING:
         return None
+    if state.made_here:
+        return "colo-tap-setup made it: set it up where it is made"
     if state.values[desired.ADDRESS] != NONE:
         return f"it has the address {state.values[desired.ADDRESS]}"
     master = state.values[desired.MASTER]

@@ -283,6 +283,17 @@ def test_an_interface_in_use_is_left_alone(
     assert [link for link in scene.links() if link["ifname"] != "b"] == before
 
 
+def test_a_tap_of_another_configuration_is_left_alone(scene: Scene) -> None:
+    # Its mark must not be covered by a record of what it was like.
+    scene.create('[[taps]]\nname = "t"\nowner = 65532\nnamespace = "HERE"')
+    (found,) = scene.create('[[interfaces]]\nname = "t"\nnamespace = "HERE"').deviations
+    assert (found.property, found.left_alone) == (
+        "promisc",
+        "colo-tap-setup made it: set it up where it is made",
+    )
+    assert scene.link("t")["ifalias"] == "colo-tap-setup"
+
+
 def test_an_interface_that_is_not_there(scene: Scene) -> None:
     report = scene.create('[[interfaces]]\nname = "eth1"\nnamespace = "HERE"')
     (found,) = report.deviations

@@ -13,10 +13,10 @@ from tap_setup import cli
 from tap_setup.cli import main
 from tap_setup.config import parse_config
 from tap_setup.create import create
-from tap_setup.desired import desire
+from tap_setup.desired import Desired, desire
 from tap_setup.deviations import Deviation
 from tap_setup.namespaces import inside
-from tap_setup.report import Report
+from tap_setup.report import Change, Report
 from tests.tap_setup.scene import Scene
 
 ROOT = Path(__file__).parents[2]
@@ -204,6 +204,23 @@ def test_a_mistake_in_the_configuration(
     assert capsys.readouterr() == ("", f"colo-tap-setup: {message.format(file=file)}\n")
     assert main(["check", "-c", str(file), "--json"]) == cli.USAGE
     assert json.loads(capsys.readouterr().out)["error"] == message.format(file=file)
+
+
+def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: Desired, __: str, report: Report) -> None:
+        report.changes.append(Change(None, "tap-pri", "up off -> on"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "create", interrupt)
+    assert run("create", TAPS) == (
+        cli.INTERRUPTED,
+        "tap-pri: up off -> on\n",
+        (
+            "colo-tap-setup: interrupted\n"
+            "colo-tap-setup: what is listed above was done, and stays;"
+            " `colo-tap-setup destroy` takes it back\n"
+        ),
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["make"], ["check"], ["check", "-c", "f", "--dry-run"]])
