@@ -26,6 +26,26 @@ def quiet(interface: str) -> None:
     ip(f"link set dev {interface} up arp off")
 
 
+def settle(*interfaces: str) -> None:
+    """Wait until the kernel has noticed that interfaces have a carrier.
+
+    It does so in the background; until then it throws away, without a word, what is sent there.
+    """
+    for interface in interfaces:
+        for _ in range(1000):
+            shown = subprocess.run(
+                ["ip", "-oneline", "link", "show", "dev", interface],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            if "LOWER_UP" in shown.stdout and "state DOWN" not in shown.stdout:
+                break
+        else:
+            pytest.fail(f"{interface} got no carrier")
+        ip(f"link set dev {interface} up")  # takes the lock that is held while the queues are switched on
+
+
 @contextmanager
 def new_namespace() -> Iterator[None]:
     """Put this thread into a new network namespace, which goes away with all that is in it."""

@@ -236,7 +236,7 @@ def read_capture(path: Path | str) -> Capture:
 def _interface(order: str, body: bytes, number: int) -> _Interface:
     link_type, snap_length = struct.unpack_from(order + "HxxI", body)
     options = _options(order, body, 8)
-    resolution = options.get(_IF_TSRESOL, b"\x06")[0]
+    resolution: int = struct.unpack_from("B", options.get(_IF_TSRESOL, b"\x06"))[0]
     base = 2 if resolution & 0x80 else 10
     offset: int = struct.unpack(order + "q", options.get(_IF_TSOFFSET, bytes(8)))[0]
     name = options[_IF_NAME].decode("utf-8", "replace") if _IF_NAME in options else str(number)

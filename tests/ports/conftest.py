@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.namespaces import ip, new_namespace, quiet
+from tests.namespaces import ip, new_namespace, quiet, settle
 
 
 @pytest.fixture
@@ -20,6 +20,7 @@ def veth(namespace: None) -> tuple[str, str]:
     ip("link add left mtu 65535 type veth peer name right mtu 65535")
     quiet("left")
     quiet("right")
+    settle("left", "right")
     return "left", "right"
 
 

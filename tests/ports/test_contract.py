@@ -9,8 +9,10 @@ import pytest
 from colo_compare.ports import FramePort, open_port
 from colo_compare.ports.memory import memory_pair
 from colo_compare.ports.stream import StreamPort
+from colo_compare.ports.tap import TapPort
 from colo_compare.testing import check_port
 from colo_compare.testing.port_contract import MakePair
+from tests.namespaces import settle
 
 
 def pair(one: str, other: str) -> MakePair:
@@ -20,6 +22,8 @@ def pair(one: str, other: str) -> MakePair:
             for port in (first, second):
                 if isinstance(port, StreamPort):
                     await port.wait_connected()
+                if isinstance(port, TapPort):
+                    settle(port.interface)
             yield first, second
 
     return make_pair

@@ -16,7 +16,7 @@ from colo_compare.testing import check_port
 from colo_compare.wire.frame import VNET_HEADER_LEN, Frame, parse_frame
 from colo_compare.wire.vnet import GSO_TCPV4, NEEDS_CSUM, VnetHeader, parse_vnet
 from tests import frames
-from tests.namespaces import as_nobody, ip
+from tests.namespaces import as_nobody, ip, settle
 
 DATA = frames.ethernet(b"payload".ljust(50), 0x88B5, frames.GUEST_MAC, frames.CLIENT_MAC)
 PLAIN = parse_frame(DATA, 0, False)
@@ -119,6 +119,7 @@ async def test_a_full_interface_queue_is_waited_for(tap: str) -> None:
         netlink.tc("replace", "noqueue", netlink.link_lookup(ifname=tap)[0])
     batch = [PLAIN] * 1500
     async with port(tap) as sender, TapPort(f"tap:{tap}", tap) as receiver:
+        settle(tap)
         taken = sender.send_batch(batch)
         assert taken == 1000
         got = 0
@@ -252,6 +253,7 @@ async def test_down_and_up_again_changes_nothing(veth: tuple[str, str]) -> None:
     async with port("left") as left, port("right") as right:
         ip("link set dev right down")
         ip("link set dev right up")
+        settle("left", "right")
         left.send_batch([PLAIN])
         assert len(await right.receive_batch()) == 1
         ip("link set dev left down")

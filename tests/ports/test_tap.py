@@ -14,7 +14,7 @@ from colo_compare.ports.packet import PacketPort
 from colo_compare.ports.tap import TapPort
 from colo_compare.wire.frame import VNET_HEADER_LEN, parse_frame
 from tests import frames
-from tests.namespaces import NOBODY, as_nobody, ip, quiet
+from tests.namespaces import NOBODY, as_nobody, ip, quiet, settle
 
 DATA = frames.ethernet(b"payload".ljust(50), 0x88B5, frames.GUEST_MAC, frames.CLIENT_MAC)
 PLAIN = parse_frame(DATA, 0, False)
@@ -41,6 +41,7 @@ def open_device(namespace: None, tun: None, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_missing_tap_is_made_and_goes_away_again(namespace: None, tun: None) -> None:
     async with port("made") as made:
         assert made.header_len == VNET_HEADER_LEN
+        settle("made")
         async with PacketPort("packet:made", "made") as other:  # which only opens what is up
             assert other.send_batch([PLAIN]) == 1
             while True:
@@ -155,6 +156,7 @@ async def test_large_frames_come_whole(tap: str) -> None:
     data = frames.ethernet(packet, 0x0800, frames.GUEST_MAC, frames.CLIENT_MAC)
     header = bytes((1, 1, 54, 0)) + (1400).to_bytes(2, "little") + bytes((34, 0, 16, 0, 0, 0))
     async with port() as mine, PacketPort(f"packet:{tap}", tap) as other:
+        settle(tap)
         other.send_batch([parse_frame(header + data, VNET_HEADER_LEN, False)])
         [got] = await mine.receive_batch()
         assert got[VNET_HEADER_LEN:] == data
@@ -162,6 +164,7 @@ async def test_large_frames_come_whole(tap: str) -> None:
 
 async def test_what_the_queue_cannot_hold_is_counted(tap: str) -> None:
     async with port() as mine, PacketPort(f"packet:{tap}", tap) as other:
+        settle(tap)
         for _ in range(30):
             assert other.send_batch([PLAIN] * 100) == 100
         got = len(mine.drain())
@@ -172,6 +175,7 @@ async def test_what_the_queue_cannot_hold_is_counted(tap: str) -> None:
 
 async def test_frames_too_short_for_ethernet_are_dropped_and_counted(tap: str) -> None:
     async with port() as mine, PacketPort(f"packet:{tap}", tap) as other:
+        settle(tap)
         assert mine.send_batch([parse_frame(DATA[:13], 0, False), PLAIN]) == 2
         assert mine.counters.dropped_send == 1
         assert mine.counters.sent_frames == 1
