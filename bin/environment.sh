@@ -47,6 +47,12 @@ install_packages() {
     attempt "installing $*" apt_install "$@"
 }
 
+# want_command NAME PACKAGE USE: installs it if it is missing; says so where that was not possible.
+want_command() {
+    command -v "$1" >/dev/null || install_packages "$2" ||
+        say "  missing: $1, for $3; to get it: sudo apt-get install $2"
+}
+
 # want_project EXTRA: .venv holds the project with this extra (may be empty).
 # It is made anew when pyproject.toml has changed.
 want_project() {
@@ -81,5 +87,6 @@ make_venv() {
 # Debian keeps ensurepip, without which a venv has no pip, in a package of its own.
 can_make_venv() { "$python" -c 'import ensurepip, venv' 2>>"$log"; }
 
+PATH=$PATH:/usr/sbin:/sbin # where ethtool is; not on an ordinary user's PATH
 log=$(mktemp "${TMPDIR:-/tmp}/colo-compare.XXXXXX.log")
 trap 'rm -f "$log"' EXIT
