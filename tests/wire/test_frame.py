@@ -268,6 +268,8 @@ OPAQUE_FRAMES = {
     "arp in a vlan": (wire.ARP, bytes(Ether(type=0x8100) / Dot1Q(vlan=5, type=0x0806) / ARP())),
     "lldp": (wire.LINK_CONTROL, ether(Raw(bytes(30)), 0x88CC)),
     "stp": (wire.LINK_CONTROL, bytes(Dot3(dst="01:80:c2:00:00:00", src="02:00:00:00:00:01") / LLC() / STP())),
+    "longest length": (wire.LINK_CONTROL, ether(Raw(bytes(30)), 0x05FF)),
+    "lowest type": (wire.NON_IP, ether(Raw(bytes(30)), 0x0600)),
     "unknown type": (wire.NON_IP, ether(Raw(bytes(30)), 0x88B5)),
     "five vlans": (wire.NON_IP, on_wire(PLAIN_IP / PLAIN_TCP, [(0x8100, 1, 0)] * 5).raw),
     "empty": (wire.RUNT, b""),

@@ -85,6 +85,7 @@ def test_a_frame_is_given_as_soon_as_it_is_complete() -> None:
 
 
 def test_the_longest_frame() -> None:
+    assert MAX_LENGTH == 69632
     body = bytes(MAX_LENGTH)
     assert StreamDecoder(vnet=False).feed(word(MAX_LENGTH) + body) == [body]
     assert StreamDecoder(vnet=True).feed(word(MAX_LENGTH) + word(12) + body) == [body]
@@ -105,6 +106,11 @@ def test_an_absurd_header_length(header_len: int) -> None:
         FramingError, match=rf"header length of {header_len} in a frame of 100, not 0, 10 or 12"
     ):
         decoder.feed(word(100) + word(header_len))
+
+
+@pytest.mark.parametrize("header_len", [10, 12])
+def test_a_header_without_a_frame_is_a_frame_of_no_bytes(header_len: int) -> None:
+    assert StreamDecoder(vnet=True).feed(word(header_len) * 2 + bytes(header_len)) == [bytes(12)]
 
 
 @pytest.mark.parametrize("header_len", [10, 12])
