@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from http.client import HTTPException
 from typing import NoReturn
 
 from colo_compare.quantities import Size
@@ -35,8 +36,11 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, _end)
     become_root()
     screen = Screen(sys.stdout)
-    show_failover(screen, args.size)
-    show_divergence(screen)
+    try:
+        show_failover(screen, args.size)
+        show_divergence(screen)
+    except (OSError, HTTPException) as error:  # what a client sees that was not served
+        screen.check("the client", f"{type(error).__name__}: {error}", held=False)
     screen.summary()
     return 0 if screen.all_held() else 1
 

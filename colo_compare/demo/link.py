@@ -80,6 +80,13 @@ def move(name: str, to: Namespace, new_name: str) -> None:
         ip.link("set", index=index, net_ns_pid=thread, ifname=new_name)
 
 
+def forget_neighbour(name: str, address: str) -> None:
+    """Remove an address from an interface's table of neighbours (ARP or neighbour discovery)."""
+    with IPRoute() as ip:
+        (index,) = ip.link_lookup(ifname=name)
+        ip.neigh("del", ifindex=index, dst=address)
+
+
 def delete(name: str) -> None:
     """Delete an interface; of a veth pair the other end goes too."""
     with IPRoute() as ip:

@@ -101,7 +101,11 @@ def test_killed_it_leaves_no_process(tmp_path: Path) -> None:
 def test_without_root() -> None:
     """A user namespace is enough, where an unprivileged user may make one."""
     nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    probe = "from colo_compare.demo.namespace import become_root; become_root()"
+    # It must be able to run its Python again, too: not so where that lies in root's home.
+    probe = (
+        "import subprocess, sys; from colo_compare.demo.namespace import become_root; "
+        "become_root(); subprocess.run([sys.executable, '-c', ''], check=True)"
+    )
     tried = subprocess.run(
         [*nobody, sys.executable, "-c", probe], cwd=ROOT, capture_output=True, check=False, text=True
     )

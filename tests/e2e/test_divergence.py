@@ -34,14 +34,14 @@ def test_a_difference_is_held_until_the_checkpoint(pair: Callable[..., Lab], des
     assert desk.next(LIMIT)["reasons"] == ["startup"]
     desk.commit()
 
-    with Connection(lab.client, GUEST4) as connection, Connection(lab.client, GUEST4) as other:
+    with Connection(lab.client, GUEST4) as connection:
         connection.socket.sendall(b"GET /whoami/%d HTTP/1.1\r\nHost: guest\r\n\r\n" % SIZE)
         request = desk.next(LIMIT)
-        # All that is equal is there, and the other connection shows that what follows is held, not late.
-        assert other.download(SIZE).sha256 == digest(SIZE)
+        # What the client may have is on its way already, as releasing comes before asking for a checkpoint.
         before = connection.socket.recv(SIZE)
-        while select.select([connection.socket], [], [], 0)[0]:
+        while select.select([connection.socket], [], [], 0.2)[0]:
             before += connection.socket.recv(SIZE)
+        assert lab.proxy.status()["held"]["frames"] > 0
         head, blank, body = before.partition(b"\r\n\r\n")
         assert blank
         assert b"".join(signed(SIZE, "A"))[: SIZE // 2].startswith(body)
