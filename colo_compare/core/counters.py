@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from colo_compare.core.histogram import Histogram
 from colo_compare.core.sides import SIDE_NAMES
 from colo_compare.wire.frame import KIND_NAMES, OPAQUE_REASONS
 
@@ -60,6 +61,10 @@ REQUEST_REASONS: Final = (
 
 OUTCOMES: Final = ("committed", "failed", "timed_out")
 
+# A hold may be as short as two reads of one loop, and as long as compare_timeout and a checkpoint.
+SHORTEST_HOLD: Final = 0.0000625  # seconds, the first bound; the last one is 8.192
+HOLD_BUCKETS: Final = 18
+
 
 def _zeros(names: tuple[str, ...]) -> dict[str, int]:
     return dict.fromkeys(names, 0)
@@ -91,8 +96,7 @@ class Counters:
         self.window_updates = 0  # acknowledgements of our own, to open a window that had been clamped
         self.flows_opened = 0
         self.flows_evicted = 0
-        self.held_seconds = 0.0  # summed over released frames that had to wait
-        self.held_releases = 0  # how many those were
+        self.hold_time = Histogram(SHORTEST_HOLD, HOLD_BUCKETS)  # of released frames that had to wait
 
     def released_total(self) -> int:
         """Give the number of primary frames that went out."""
@@ -127,6 +131,6 @@ class Counters:
             "window_updates": self.window_updates,
             "flows_opened": self.flows_opened,
             "flows_evicted": self.flows_evicted,
-            "held_seconds": self.held_seconds,
-            "held_releases": self.held_releases,
+            "held_seconds": self.hold_time.sum,
+            "held_releases": self.hold_time.total(),
         }

@@ -95,9 +95,8 @@ class Ledger:
     def note_wait(self, held: Held) -> None:
         """Count how long a frame had to wait."""
         wait = self.now - held.at
-        self.counters.held_seconds += wait
+        self.counters.hold_time.observe(wait)
         self._actions.waits.append(wait)
-        self.counters.held_releases += 1
 
     def discard(self, held: Held, reason: str) -> None:
         """Drop a held frame for ever."""
