@@ -155,10 +155,10 @@ class Lab:
             self._stack = stack.pop_all()
 
     def _lay_cables(self) -> None:
-        sides = {"client": self.client}
+        self._cables = {"client": self.client}
         if not self.wiring.taps:
-            sides |= {"primary": self.guests[0].namespace, "secondary": self.guests[1].namespace}
-        for name, host in sides.items():
+            self._cables |= {"primary": self.guests[0].namespace, "secondary": self.guests[1].namespace}
+        for name, host in self._cables.items():
             link.connect(self.proxy_namespace, name, host, "eth0")
             self.proxy_namespace.call(link.set_up_silent, name, self.wiring.mtu + TAGS)
 
@@ -181,6 +181,8 @@ class Lab:
             guest.set_up()
             guest.start()
         set_up_host(self.client, self.wiring, CLIENT_MAC, CLIENT4, CLIENT6)
+        for name in self._cables:
+            self.proxy_namespace.call(link.wait_until_up, name)
 
     def close(self) -> None:
         """End every process and remove every trace. Safe to call twice."""

@@ -8,12 +8,14 @@ import fcntl
 import socket
 import struct
 import threading
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from pyroute2 import IPRoute
 
 from colo_compare.demo.namespace import Namespace
+from colo_compare.errors import SetupError
 
 IFF_NOARP: Final = 0x80  # include/uapi/linux/if.h
 IFA_F_NODAD: Final = 0x02  # include/uapi/linux/if_addr.h: not checked for duplicates
@@ -63,6 +65,21 @@ def set_up_silent(name: str, mtu: int = 0) -> None:
             ip.link("set", index=index, mtu=mtu)
         ip.link("set", index=index, flags=IFF_NOARP, mask=IFF_NOARP)
         ip.link("set", index=index, state="up")
+
+
+def wait_until_up(name: str, limit: float = 5.0) -> None:
+    """Wait until what is sent on an interface leaves it. Raises SetupError after `limit` seconds.
+
+    When the other end of a veth comes up, this end has a carrier at once, but its queue is the one that drops
+    everything until a kernel worker has replaced it and set the operational state (net/core/link_watch.c).
+    """
+    end = time.monotonic() + limit
+    with IPRoute() as ip:
+        (index,) = ip.link_lookup(ifname=name)
+        while ip.get_links(index)[0].get("operstate") != "UP":
+            if time.monotonic() > end:
+                raise SetupError(f"interface {name} does not come up: is its other end up?")
+            time.sleep(0.001)
 
 
 def set_up_loopback() -> None:
