@@ -23,7 +23,7 @@ from typing import Any, Final
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from colo_compare.errors import PortClosed
+from colo_compare.errors import PortClosed, PortError
 from colo_compare.ports.port import FramePort, PortCounters
 from colo_compare.wire.checksum import TCP_PROTOCOL, internet_checksum, pseudo_header_sum
 from colo_compare.wire.frame import ACK, PSH, TCP, VNET_HEADER_LEN, Frame, parse_frame
@@ -48,12 +48,25 @@ async def check_port(make_pair: MakePair, *, longest: int = 1514, patience: floa
     """
     for check in _CHECKS:
         for swapped in (False, True):
+            name = check.__name__[1:].replace("_", " ")
             with trio.move_on_after(patience) as scope:
-                async with make_pair() as (one, other):
-                    if swapped:
-                        one, other = other, one
-                    await check(one, other, longest)
-            _expect(not scope.cancelled_caught, f"{check.__name__[1:]} is not done after {patience:g} s")
+                try:
+                    async with make_pair() as (one, other):
+                        if swapped:
+                            one, other = other, one
+                        await check(one, other, longest)
+                except (ExceptionGroup, PortError) as error:
+                    raise _only_one(error, name) from error
+            _expect(not scope.cancelled_caught, f'the check "{name}" is not done after {patience:g} s')
+
+
+def _only_one(error: Exception, name: str) -> Exception:
+    """Give the first exception of a group, a port's as the mistake that it is here."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, PortError):
+        return AssertionError(f'in the check "{name}" the port raised {error!r}')
+    return error
 
 
 def _expect(holds: bool, what: str) -> None:
@@ -344,8 +357,8 @@ async def _cancel_after(scope: trio.CancelScope, checkpoints: int) -> None:
 _CHECKS: Final[tuple[Check, ...]] = (
     _states_what_it_is,
     _passes_frames_of_all_sizes,
-    _keeps_order,
     _starts_where_told,
+    _keeps_order,
     _drains,
     _waits_for_frames,
     _pushes_back,
