@@ -103,6 +103,10 @@ class Ledger:
         if packet.kind == "tcp" and packet.at <= self._shown.get(talk, 0):
             self._shown[talk] = max(self._shown.get(talk, 0), packet.end)
 
+    def shown(self, talk: Conversation) -> int:
+        """Give the place up to which the client has everything."""
+        return self._shown.get(talk, 0)
+
     def objection(self, packet: Packet, edge: int | None) -> str:
         """Say why this primary packet must not reach the client now; empty where it may.
 
@@ -116,7 +120,7 @@ class Ledger:
         if packet.kind != "tcp":
             contents = packet.whole if packet.kind == "fragment" else packet.payload
             return "" if said.datagrams[contents] else "the secondary never sent this datagram"
-        shown = self._shown.get(packet.maker.conversation, 0)
+        shown = self.shown(packet.maker.conversation)
         for place, value in packet.places():
             if place not in said.places and place < said.floor:
                 continue  # sent before the copy was taken, and not seen by the proxy
