@@ -57,6 +57,8 @@ class FaultPort(FramePort):
         self._gone = self._gone or f"{self.url}: the port was closed"
         self._sender.cancel()
         self._room.unpark_all()
+        if self.receive_line is not None:
+            self.receive_line.leave(math.inf)
         await self._inner.aclose()
 
     # Receiving

@@ -159,6 +159,7 @@ class PacketPort(DescriptorPort):
         hidden = receiver.hidden
         frames: list[bytes] = []
         gone: PortClosed | None = None
+        refused = 0
         while len(frames) < limit:
             try:
                 got = receiver.receive(self._fd)
@@ -166,8 +167,13 @@ class PacketPort(DescriptorPort):
                 break
             except OSError as error:
                 why = why_down(self._socket, self._index)
-                if not why and error.errno == errno.ENETDOWN:
-                    continue  # down and up again, which changes nothing
+                if not why and refused < limit:
+                    # ENETDOWN: down and up again, which changes nothing. EINVAL: a large frame of a kind that
+                    # this kernel's virtio-net header cannot express (UDP before Linux 6.2); the kernel has
+                    # thrown it away.
+                    refused += 1
+                    self.counters.dropped_receive += error.errno == errno.EINVAL
+                    continue
                 if gone is not None:
                     break
                 # The kernel tells of the end once, and first; what came before it can still be read.

@@ -57,6 +57,7 @@ class PcapReadPort(_FilePort):
     """
 
     _capture: Capture  # from `open` on
+    _reading = False  # in a thread, just now
 
     async def open(self) -> None:
         """Open the file. Raises PortUnavailable."""
@@ -69,13 +70,18 @@ class PcapReadPort(_FilePort):
     async def receive_batch(self) -> list[bytes]:
         """Read some frames; wait for ever behind the last one."""
         self._raise_if_gone()
+        self._reading = True
         try:
             frames = await trio.to_thread.run_sync(self._read)
         except CaptureError as error:
             self._gone = str(error)
             self.connected = False
-            self._raise_if_gone()
-            raise
+            raise PortClosed(f"{self.url}: {error}") from None
+        finally:
+            self._reading = False
+            if self._closed.is_set():
+                self._capture.close()
+        self._raise_if_gone()
         if not frames:
             raise await self._wait_for_close()
         self.counters.received_frames += len(frames)
@@ -102,8 +108,8 @@ class PcapReadPort(_FilePort):
         await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
-        """Close the file."""
-        if self.connected:
+        """Close the file; if it is being read, that is done once the reader has come back."""
+        if self.connected and not self._reading:
             self._capture.close()
         self._mark_closed()
         await trio.lowlevel.checkpoint()

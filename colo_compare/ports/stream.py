@@ -171,6 +171,7 @@ class StreamPort(FramePort):
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
             self._socket = None
+        self._decoded = []
         self._announce_change()
         await trio.lowlevel.checkpoint()
 

@@ -1,4 +1,5 @@
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from colo_compare.errors import PortClosed, PortUnavailable
 from colo_compare.ports.dgram import LONGEST, DgramPort
-from colo_compare.wire.frame import parse_frame
+from colo_compare.wire.frame import VNET_HEADER_LEN, Frame, parse_frame
 from tests import frames
 
 DATA = frames.ethernet(b"payload".ljust(50), 0x88B5, frames.GUEST_MAC, frames.CLIENT_MAC)
@@ -169,3 +170,54 @@ async def test_the_path_of_a_living_process_is_not(port: DgramPort) -> None:
         alive.bind(port.path)
         with pytest.raises(PortUnavailable, match="is in use by a running process"):
             await port.open()
+
+
+def large_frame() -> tuple[Frame, bytes]:
+    """A TCP frame of 30 segments, and its payload."""
+    payload = bytes(range(250)) * 12
+    source, target = frames.GUEST_IP4, frames.CLIENT_IP4
+    segment = frames.tcp_segment(
+        source, target, 80, 999, 1, 1, frames.ACK, 100, b"", payload, partial_checksum=True
+    )
+    packet = frames.ipv4(segment, frames.TCP, source, target, 7)
+    data = frames.ethernet(packet, 0x0800, frames.GUEST_MAC, frames.CLIENT_MAC)
+    header = bytes((1, 1, 54, 0)) + (100).to_bytes(2, "little") + bytes((34, 0, 16, 0, 0, 0))
+    return parse_frame(header + data, VNET_HEADER_LEN, False), payload
+
+
+async def test_segments_of_a_frame_go_on_where_they_stopped(port: DgramPort) -> None:
+    large, payload = large_frame()
+    batch = [PLAIN, large, PLAIN]
+    got: list[bytes] = []
+    async with port:
+        with qemu(port) as peer:
+            peer.setblocking(False)
+            taken = port.send_batch(batch)
+            assert taken == 1
+            while taken < len(batch):
+                with suppress(BlockingIOError):
+                    while True:
+                        got.append(peer.recv(2000))
+                taken = port.send_batch(batch, taken)
+            with suppress(BlockingIOError):
+                while True:
+                    got.append(peer.recv(2000))
+    assert (got[0], got[-1]) == (DATA, DATA)
+    assert len(got) == 32
+    assert b"".join(frames.dissect(data).payload for data in got[1:-1]) == payload
+    assert port.counters.sent_frames == 32
+
+
+async def test_the_rest_of_a_frame_that_was_given_up_is_not_sent(port: DgramPort) -> None:
+    large, _ = large_frame()
+    async with port:
+        with qemu(port) as peer:
+            peer.setblocking(False)
+            assert port.send_batch([large]) == 0
+            with suppress(BlockingIOError):
+                while True:
+                    peer.recv(2000)
+            assert port.send_batch([PLAIN]) == 1
+            assert peer.recv(2000) == DATA
+            with pytest.raises(BlockingIOError):
+                peer.recv(2000)

@@ -183,6 +183,17 @@ async def test_frames_on_their_way_outlive_the_port_behind(autojump_clock: MockC
             await port.receive_batch()
 
 
+async def test_a_closed_port_gives_nothing_more(autojump_clock: MockClock) -> None:
+    port, other = pair(receive=Faults(delay=1))
+    async with port, other:
+        other.send_batch(FRAMES[:3])
+        with trio.move_on_after(0.5):
+            await port.receive_batch()
+        await port.aclose()
+        with pytest.raises(PortClosed, match="the port was closed"):
+            port.drain()
+
+
 async def test_it_is_made_by_its_url(autojump_clock: MockClock) -> None:
     async with open_port("memory:f?fault_send=delay:20ms") as port, open_port("memory:f") as other:
         assert isinstance(port, FaultPort)

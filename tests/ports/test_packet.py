@@ -1,3 +1,4 @@
+import errno
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from colo_compare.errors import PortClosed, PortUnavailable
 from colo_compare.ports import FramePort, packet
+from colo_compare.ports.mmsg import MessageReceiver
 from colo_compare.ports.packet import PacketPort, insert_tag, without_headers
 from colo_compare.ports.tap import TapPort
 from colo_compare.testing import check_port
@@ -259,6 +261,36 @@ async def test_down_and_up_again_changes_nothing(veth: tuple[str, str]) -> None:
         ip("link set dev left down")
         ip("link set dev left up")
         assert left.send_batch([PLAIN]) == 1
+
+
+class Refusing(MessageReceiver):
+    """A kernel that throws away what its virtio-net header cannot express: recvmsg fails once for each."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__(packet.RUN, packet.SLOT, packet.AUXDATA_SIZE)
+        self.refusals = refusals
+
+    def receive(self, fd: int) -> int:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return super().receive(fd)
+
+
+async def test_frames_that_the_kernel_cannot_express_are_counted(veth: tuple[str, str]) -> None:
+    async with port("left") as left, port("right") as right:
+        right._receiver = Refusing(3)
+        right._statuses = right._receiver.control.cast("I")[4 :: packet.AUXDATA_SIZE // 4]
+        left.send_batch([PLAIN])
+        assert len(await right.receive_batch()) == 1
+        assert right.counters.dropped_receive == 3
+
+
+async def test_a_socket_that_gives_nothing_but_errors_is_gone(veth: tuple[str, str]) -> None:
+    async with port("left") as left:
+        left._receiver = Refusing(10**9)
+        with pytest.raises(PortClosed, match="cannot be read: Invalid argument"):
+            left.drain()
 
 
 def test_a_tag_goes_behind_the_addresses() -> None:

@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,30 @@ async def test_a_file_that_is_broken(tmp_path: Path) -> None:
             await port.receive_batch()
         with pytest.raises(PortClosed, match="is neither a pcap nor a pcapng file"):
             port.send_batch(FRAMES)
+
+
+class SlowPort(PcapReadPort):
+    """On a disk that takes its time."""
+
+    reading = threading.Event()
+    go_on = threading.Event()
+
+    def _read(self) -> list[bytes]:
+        self.reading.set()
+        self.go_on.wait(10)
+        return super()._read()
+
+
+async def test_a_file_that_is_closed_while_it_is_read(capture: Path) -> None:
+    async def receive() -> None:
+        with pytest.raises(PortClosed, match="the port was closed"):
+            await port.receive_batch()
+
+    async with SlowPort("pcap:x", capture) as port, trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await trio.to_thread.run_sync(port.reading.wait)
+        await port.aclose()
+        port.go_on.set()
 
 
 @pytest.mark.parametrize("name", ["a.pcap", "a.pcapng"])

@@ -148,6 +148,18 @@ async def test_a_batch_has_a_few_hundred_frames_at_most(path: Path) -> None:
             assert len(port.drain()) == 444
 
 
+async def test_a_closed_port_gives_nothing_more(path: Path) -> None:
+    async with server(path) as port:
+        with raw_client(path) as peer:
+            peer.sendall(FRAMED * 700)
+            await port.receive_batch()
+            await port.aclose()
+            with pytest.raises(PortClosed):
+                port.drain()
+            with pytest.raises(PortClosed):
+                await port.receive_batch()
+
+
 async def test_what_a_lost_peer_said_is_given(path: Path) -> None:
     async with server(path, reconnect=0) as port:
         with raw_client(path) as peer:
