@@ -1,8 +1,11 @@
 """Many connections, both directions, and connections that end badly."""
 
+import hashlib
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +89,38 @@ def test_a_client_that_goes_away_harms_no_other(pair: Callable[..., Lab]) -> Non
 
     assert download.sha256 == digest(8 * MIB)
     assert_quiet(lab, compared=8 * MIB)
+
+
+@pytest.mark.parametrize("host", [GUEST4, GUEST6])
+def test_a_port_where_nobody_listens(pair: Callable[..., Lab], host: str) -> None:
+    lab = pair()
+
+    for _ in range(10):
+        with pytest.raises(ConnectionRefusedError):
+            lab.client.call(socket.create_connection, (host, 4), 10)
+
+    assert_quiet(lab, compared=0)
+
+
+def test_a_client_that_does_not_read(pair: Callable[..., Lab]) -> None:
+    """Its window closes, and both guests probe it, each by its own clock (no byte of a probe is new)."""
+    lab = pair()
+    with Connection(lab.client, GUEST4) as connection:
+        response = connection.request(f"/bytes/{32 * MIB}")
+        probed = lab.guests[0].namespace, lab.guests[1].namespace
+        end = time.monotonic() + 10
+        while not all(namespace.call(window_probes) for namespace in probed):
+            assert time.monotonic() < end
+            time.sleep(0.05)  # the kernels' clock
+        assert hashlib.sha256(response.read()).hexdigest() == digest(32 * MIB)
+
+    assert_quiet(lab, compared=32 * MIB)
+
+
+def window_probes() -> int:
+    """Give how often this kernel probed a closed window."""
+    names, values = Path("/proc/thread-self/net/netstat").read_text().splitlines()[:2]
+    return int(dict(zip(names.split(), values.split(), strict=True))["TCPWinProbe"])
 
 
 @pytest.mark.parametrize(("host", "guest_host"), [(CLIENT4, GUEST4), (CLIENT6, GUEST6)])

@@ -34,6 +34,17 @@ def test_questions_with_longer_answers(pair: Callable[..., Lab], host: str) -> N
 
 
 @HOSTS
+def test_a_port_where_nobody_listens(pair: Callable[..., Lab], host: str) -> None:
+    lab = pair()
+
+    for _ in range(3):  # fewer than the kernel's limit of ICMP errors at a time
+        with pytest.raises(ConnectionRefusedError):
+            ask(lab, host, 4, [b"anyone?"])
+
+    assert_quiet(lab, compared=3 * len(b"anyone?"))
+
+
+@HOSTS
 def test_ping(pair: Callable[..., Lab], host: str) -> None:
     lab = pair()
     payloads = [bytes(range(n)) for n in (0, 1, 8, 56, 255)]
