@@ -94,6 +94,9 @@ class Counters:
         self.rewritten = 0  # frames whose sequence numbers, acknowledgements or timestamps were translated
         self.clamped = 0  # released frames whose window was reduced to the secondary's
         self.window_updates = 0  # acknowledgements of our own, to open a window that had been clamped
+        self.split = 0  # first parts of primary frames that went out before the rest was matched
+        self.overtaking = 0  # primary frames that went out before older ones of their flow
+        self.neighbour_answers = 0  # the secondary's address resolution, answered by the proxy
         self.flows_opened = 0
         self.flows_evicted = 0
         self.hold_time = Histogram(SHORTEST_HOLD, HOLD_BUCKETS)  # of released frames that had to wait
@@ -129,6 +132,9 @@ class Counters:
             "rewritten": self.rewritten,
             "clamped": self.clamped,
             "window_updates": self.window_updates,
+            "split": self.split,
+            "overtaking": self.overtaking,
+            "neighbour_answers": self.neighbour_answers,
             "flows_opened": self.flows_opened,
             "flows_evicted": self.flows_evicted,
             "held_seconds": self.hold_time.sum,

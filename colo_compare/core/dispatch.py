@@ -59,6 +59,8 @@ class Dispatch:
         elif frame.kind == ICMP and is_icmp_error(frame):
             self.tcp.client.quoted_by_client(frame)
         elif frame.reason != BAD_VNET_HEADER:
+            if frame.kind == OPAQUE:
+                self.neighbours.learn_client(frame)
             ledger.send_primary(frame)
             if ledger.has_secondary():
                 ledger.send_secondary(frame)
@@ -76,7 +78,7 @@ class Dispatch:
         elif is_compared(frame):
             self.datagrams.from_primary(frame, frame, None)
         else:
-            self.neighbours.learn(frame)
+            self.neighbours.learn_guest(frame)
             ledger.send_client(frame, NOT_COMPARED)
 
     def _primary_fragment(self, frame: Frame) -> None:
@@ -107,6 +109,15 @@ class Dispatch:
             self.datagrams.from_secondary(frame, frame, None)
         else:
             ledger.counters.secondary[S_NOT_COMPARED] += 1
+            self._answer(frame)
+
+    def _answer(self, frame: Frame) -> None:
+        ledger = self.ledger
+        if ledger.settings.mirror:
+            answer = self.neighbours.answer(frame)
+            if answer is not None:
+                ledger.counters.neighbour_answers += 1
+                ledger.send_secondary(answer)
 
     def unmatched_frames(self) -> int:
         """Give the number of secondary frames that the primary has not matched yet."""

@@ -100,7 +100,7 @@ class FlowTable:
 
     def _evict_first(self, flows: dict[bytes, TcpFlow]) -> bool:
         for flow in flows.values():
-            if flow.queue is None and not (flow.rewritten() and flow.state != CLOSED):
+            if flow.holds_nothing() and not (flow.rewritten() and flow.state != CLOSED):
                 self.evict(flow)
                 return True
         return False
@@ -133,7 +133,7 @@ class FlowTable:
             for flow in self._wheel.pop(self._next_slot, ()):
                 if self.flows.get(flow.key) is not flow:
                     continue
-                if flow.queue is None and flow.last_seen + self._timeout(flow) <= now:
+                if flow.holds_nothing() and flow.last_seen + self._timeout(flow) <= now:
                     self.evict(flow)
                 else:
                     self._schedule(flow)

@@ -27,6 +27,7 @@ class Held:
     frame: Frame
     more: "list[Frame] | None"  # the other fragments of the same datagram, in arrival order
     at: float  # arrival
+    number: int  # counts arrivals
     end: int  # TCP: the stream position behind it
     ack: int  # TCP: the client position that it acknowledges
     missing: int  # datagrams in it that the secondary has not sent yet
@@ -39,6 +40,7 @@ class Held:
         self.frame = frame
         self.more = more
         self.at = at
+        self.number = 0
         self.end = 0
         self.ack = 0
         self.missing = 0
@@ -69,11 +71,14 @@ class HoldQueue:
     def __init__(self) -> None:
         self._order: deque[Held] = deque()
         self._dead = 0
+        self._arrivals = 0
         self.frames = 0
         self.bytes = 0
 
     def add(self, held: Held) -> None:
         """Append the newest arrival."""
+        self._arrivals += 1
+        held.number = self._arrivals
         self._order.append(held)
         self.frames += held.count()
         self.bytes += held.size()
@@ -94,6 +99,11 @@ class HoldQueue:
             if self._dead > 64 and self._dead * 2 > len(order):
                 self._order = deque([entry for entry in order if not entry.done])
                 self._dead = 0
+
+    def shrink(self, held: Held, frame: Frame) -> None:
+        """Note that the first part of a held frame is gone, and `frame` is the rest."""
+        self.bytes -= len(held.frame.data) - len(frame.data)
+        held.frame = frame
 
     def oldest(self) -> "Held | None":
         """Give the entry that has waited longest."""

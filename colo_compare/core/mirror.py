@@ -26,9 +26,9 @@ _MAX_BACKOFF: Final = 5  # doublings of the retry interval
 def translate_to_guest(ledger: Ledger, guest: Guest, frame: Frame, ack: int) -> Frame:
     """Turn a client frame into one that this guest's own numbers fit: ack, SACK blocks and TSecr.
 
-    `ack` is the position to acknowledge. During the handshake an echo is never newer than what the guest has
-    sent: a listener in SYN_RECV rejects one that it did not send itself (Linux: TSEcrRejected), and the other
-    guest may have repeated its SYN-ACK later than this one did.
+    `ack` is the position to acknowledge. Until a guest has said more than its SYN, the echo is the newest
+    that it has sent: a listener in SYN_RECV rejects one that it did not send itself (Linux: TSEcrRejected),
+    and the offset of the clocks is not exact, as each guest repeats its SYN-ACK at a time of its own.
     """
     if not frame.flags & ACK:
         return frame
@@ -36,7 +36,8 @@ def translate_to_guest(ledger: Ledger, guest: Guest, frame: Frame, ack: int) -> 
     tsecr = frame.tsecr
     if tsecr:
         tsecr = (tsecr - guest.ts_offset) & 0xFFFFFFFF
-        if not guest.settled and guest.tsval >= 0 and diff(tsecr, guest.tsval) > 0:
+        inexact = guest.ts_offset != 0 or diff(tsecr, guest.tsval) > 0
+        if not guest.settled and guest.tsval >= 0 and inexact:
             tsecr = guest.tsval
     new_ack = (wrap(ack) - seq_offset) & 0xFFFFFFFF
     if new_ack == frame.ack and tsecr == frame.tsecr and seq_offset == 0:
@@ -134,7 +135,7 @@ class Mirror:
         now = self.ledger.now
         self.retry_due = math.inf
         for flow in list(self.lagging):
-            if flow.queue is None or flow.in_flight is None or flow.primary.ack <= flow.secondary.ack:
+            if flow.holds_nothing() or flow.in_flight is None or flow.primary.ack <= flow.secondary.ack:
                 del self.lagging[flow]
                 continue
             if flow.retry_at <= now:

@@ -1,44 +1,61 @@
-"""Which addresses the guest claims for itself, to announce them when it runs elsewhere.
+"""Who has which address on the link: what the guest claims for itself, and what the client's side does.
 
-Only what it has said in ARP or neighbour discovery counts: the source addresses of its packets may be those
-of others for which it routes, and to announce these would take their traffic.
+The guest's claims are announced when it runs elsewhere. Only ARP and neighbour discovery count: the source
+addresses of its packets may be those of others for which it routes, and to announce these would take their
+traffic.
+
+The client side's claims answer the secondary. What it asks goes nowhere (rule 4), as an answer to it alone
+would go to both guests; but the two kernels probe their neighbours at moments of their own, and one that gets
+no answer falls silent.
 """
 
-from colo_compare.wire.announce import gratuitous_arp, unsolicited_advertisement
-from colo_compare.wire.ethernet import network_start
-from colo_compare.wire.frame import ARP, NDP, Frame
+from typing import Final
 
-_MAX_ADDRESSES = 256  # of one guest
+from colo_compare.wire.announce import gratuitous_arp, unsolicited_advertisement
+from colo_compare.wire.frame import Frame
+from colo_compare.wire.neighbour import Claim, answer, claim, question
+
+_MAX_ADDRESSES: Final = 256  # of one guest
+_MAX_NEIGHBOURS: Final = 4096  # on the client's side
 
 
 class Neighbours:
-    """Addresses that the primary has claimed."""
+    """Addresses of the primary and of the client's side."""
 
     def __init__(self) -> None:
-        self._claims: dict[tuple[bytes, bytes, tuple[int, ...]], None] = {}  # MAC, address, VLANs
+        self._claims: dict[Claim, None] = {}
+        self._known: dict[tuple[bytes, tuple[int, ...]], bytes] = {}  # address and VLANs -> MAC, oldest first
 
-    def learn(self, frame: Frame) -> None:
-        """Take an opaque frame of the primary (ARP: RFC 826; neighbour discovery: RFC 4861, 4.3 and 4.4)."""
-        if len(self._claims) >= _MAX_ADDRESSES:
-            return
-        data = frame.data
-        at = network_start(data, frame.header_len)
-        if at == 0:
-            return
-        address = b""
-        if frame.reason == ARP and len(data) >= at + 28 and data[at + 4 : at + 6] == b"\x06\x04":
-            address = data[at + 14 : at + 18]
-        elif frame.reason == NDP and len(data) >= at + 64 and data[at + 6] == 58:
-            if data[at + 40] == 136:
-                address = data[at + 48 : at + 64]
-            elif data[at + 40] == 135:
-                address = data[at + 8 : at + 24]
-        if address and any(address):
-            mac = data[frame.header_len + 6 : frame.header_len + 12]
-            self._claims[(mac, address, _vlans(frame, at))] = None
+    def learn_guest(self, frame: Frame) -> None:
+        """Take an opaque frame of the primary."""
+        if len(self._claims) < _MAX_ADDRESSES:
+            claimed = claim(frame)
+            if claimed is not None:
+                self._claims[claimed] = None
+
+    def learn_client(self, frame: Frame) -> None:
+        """Take an opaque frame of the client's side."""
+        claimed = claim(frame)
+        if claimed is not None:
+            self._know(claimed.address, claimed.vlans, claimed.mac)
+
+    def _know(self, address: bytes, vlans: tuple[int, ...], mac: bytes) -> None:
+        key = (address, vlans)
+        self._known.pop(key, None)
+        if len(self._known) >= _MAX_NEIGHBOURS:
+            del self._known[next(iter(self._known))]
+        self._known[key] = mac
+
+    def answer(self, frame: Frame) -> "Frame | None":
+        """Give the answer to an opaque frame of the secondary, None where there is none to give."""
+        asked = question(frame)
+        if asked is None:
+            return None
+        mac = self._known.get((asked.target, asked.vlans))
+        return None if mac is None else answer(frame, asked, mac)
 
     def announcements(self) -> list[Frame]:
-        """Give a frame for each address that tells the network where it is now."""
+        """Give a frame for each address of the guest that tells the network where it is now."""
         frames: list[Frame] = []
         for mac, address, vlans in self._claims:
             if len(address) == 4:
@@ -46,10 +63,3 @@ class Neighbours:
             else:
                 frames.append(unsolicited_advertisement(mac, address, vlans))
         return frames
-
-
-def _vlans(frame: Frame, network: int) -> tuple[int, ...]:
-    tags: list[int] = []
-    for at in range(frame.header_len + 14, network, 4):
-        tags.append(int.from_bytes(frame.data[at : at + 2], "big") & 0x0FFF)
-    return tuple(tags)

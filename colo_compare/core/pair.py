@@ -157,7 +157,7 @@ class Pair:
         else:
             self.dispatch.tcp.realign()
             self.dispatch.datagrams.void_secondary()
-        ledger.known_equal = True
+        ledger.known_equal = ledger.settings.copies_state
         self.ledger.protected = True
         waited = ledger.now - epochs.requested_at
         reasons = tuple(epochs.running)
@@ -215,8 +215,10 @@ class Pair:
         self.deliver_waiting()
 
     def promote(self) -> None:
-        """Discard what the primary left, and let the secondary take over (rule 8)."""
+        """Discard what the primary left, and let the secondary take over (rule 8), if there is one."""
         ledger = self.ledger
+        if not ledger.has_secondary():
+            return
         epochs = ledger.epochs
         if epochs.state == PAUSED and epochs.loaded:
             # The new state is the only one that the secondary has: the commit happened, unheard.

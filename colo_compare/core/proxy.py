@@ -155,11 +155,12 @@ class Proxy:
     def next_timer(self) -> float:
         """Give the time at which handle_timer must be called next, math.inf if none."""
         epochs = self._ledger.epochs
-        due = min(epochs.timeout_at(), self._next_age, self._dispatch.tcp.mirror.retry_due)
+        due = min(epochs.timeout_at(), self._next_age)
         if self._ledger.mode == PROTECT:
             due = min(due, epochs.due_at())
         if epochs.state == COMPARING and self._ledger.has_secondary():
-            due = min(due, self._dispatch.datagrams.next_check())
+            tcp = self._dispatch.tcp
+            due = min(due, self._dispatch.datagrams.next_check(), tcp.mirror.retry_due, tcp.release.parts_due)
             oldest = self._ledger.holds.oldest()
             if oldest is not None and not oldest.late:
                 due = min(due, oldest.at + self._ledger.settings.compare_timeout)
@@ -176,7 +177,9 @@ class Proxy:
         if epochs.state == COMPARING and ledger.has_secondary():
             self._check_age_of_held(now)
             self._dispatch.datagrams.check()
-        self._dispatch.tcp.mirror.retry()
+            # Not during a checkpoint: what is translated with an old offset must not reach a new state.
+            self._dispatch.tcp.mirror.retry()
+            self._dispatch.tcp.release.release_parts()
         if self._next_age <= now:
             self._next_age = now + _AGE_INTERVAL
             self._dispatch.tcp.age()

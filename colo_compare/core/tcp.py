@@ -8,6 +8,7 @@ happens to all flows at once: a commit, a promotion, the loss of the secondary.
 from typing import Final
 
 from colo_compare.core.counters import (
+    FAILOVER,
     MATCHED,
     OBSERVED,
     S_AGED_OUT,
@@ -29,6 +30,7 @@ from colo_compare.core.tcp_client import TcpClient, pick_up
 from colo_compare.core.tcp_flow import Guest, TcpFlow
 from colo_compare.core.tcp_handshake import begin_stream, pair
 from colo_compare.core.tcp_release import TcpRelease
+from colo_compare.wire.describe import describe_flow
 from colo_compare.wire.frame import ACK, FIN, RST, SYN, Frame
 
 _MASK: Final = 0xFFFFFFFF
@@ -65,15 +67,20 @@ class TcpComparer:
         if flags & SYN:
             if not flow.guessed and flow.isn == NOWHERE:
                 begin_stream(self.ledger, flow, frame)
-            elif not flow.is_repetition(guest, frame):
+            elif not flow.is_repetition(guest, frame) and flow.begins_anew(frame):
                 flow = self._reopen(flow, frame)
                 guest = flow.primary
         elif not guest.placed and not flags & RST:
             guest.placed = True
             flow.guessed = True
 
+        if flow.cut:
+            # A promotion without a checkpoint that had copied this connection. Its bytes would go to wrong
+            # places of the client's stream: silence, and the client's own time-out, is the lesser harm.
+            ledger.counters.discarded[FAILOVER] += 1
+            return
         start = flow.place(guest, frame)
-        if flow.guessed and not flags & RST:
+        if (flow.guessed or not flow.secondary.placed) and flow.isn == NOWHERE and not flags & (RST | SYN):
             self._guess(flow, start)
         data_start = start + 1 if flags & SYN else start
         end = data_start + frame.end - frame.payload
@@ -81,6 +88,7 @@ class TcpComparer:
             guest.fin = end
             end += 1
         ack = flow.place_ack(frame) if flags & ACK else NOWHERE
+        before = guest.end
         if flags & RST:
             guest.reset = True
         else:
@@ -97,10 +105,18 @@ class TcpComparer:
             )
             ledger.counters.compared_bytes += counted
         self.release.settle(flow)
-        if flow.queue is None and self.release.may_go(flow, frame, end, ack):
+        lone_ack = end == start and not flags & RST
+        waiting = flow.acks if lone_ack else flow.queue
+        if (waiting is None or start < end <= before) and self.release.may_go(flow, frame, end, ack):
+            # Of TCP's frames, only new payload keeps its order. An acknowledgement never waits for payload
+            # that may not come (rule 2); and a repetition of what has gone out must not wait behind what has
+            # not: the secondary may say that only when the client has acknowledged this.
+            if flow.queue is not None:
+                flow.monotonic = True
+                ledger.counters.overtaking += 1
             self.release.send(flow, frame, end, ack, OBSERVED if ledger.mode == OBSERVE else MATCHED)
         else:
-            self.release.hold(flow, frame, end, ack)
+            self.release.hold(flow, frame, end, ack, lone_ack)
 
     def _open_from_guest(self, frame: Frame) -> TcpFlow:
         if not self.table.has_room():
@@ -117,10 +133,8 @@ class TcpComparer:
         Decided by the primary's SYN, not by the client's: a guest answers a SYN in the middle of a live
         connection with a challenge acknowledgement (RFC 5961, section 4), and nothing has changed.
         """
-        if old.queue is not None:
-            for held in old.queue:
-                self.ledger.discard(held, SUPERSEDED)
-            old.queue = None
+        for held in old.take_held():
+            self.ledger.discard(held, SUPERSEDED)
         flow = self.table.add(old.key)
         client_syn = old.client_syn
         if client_syn is not None and frame.flags & ACK:
@@ -140,8 +154,12 @@ class TcpComparer:
     def _guess(self, flow: TcpFlow, position: int) -> None:
         first = flow.primary.end == NOWHERE
         flow.guess(position)
-        if first and not flow.secondary.placed and self.ledger.protected and self.ledger.mode == PROTECT:
-            self.ledger.diverged(flow.key, UNKNOWN_FLOW, 0, b"", b"")
+        if not flow.secondary.placed and self.ledger.protected and self.ledger.mode == PROTECT:
+            if first:
+                self.ledger.diverged(flow.key, UNKNOWN_FLOW, 0, b"", b"")
+            else:
+                # The checkpoint copied nothing, so that only the next one lets this out again.
+                self.ledger.want_checkpoint(UNKNOWN_FLOW, describe_flow(flow.key))
 
     # The secondary
 
@@ -183,6 +201,11 @@ class TcpComparer:
         ledger = self.ledger
         guest = flow.secondary
         stream = flow.stream
+        if flow.cut:
+            # A promotion without a checkpoint that had copied this connection. Its bytes would go to wrong
+            # places of the client's stream: silence, and the client's own time-out, is the lesser harm.
+            ledger.counters.discarded[FAILOVER] += 1
+            return
         start = flow.place(guest, frame)
         if flow.guessed:
             flow.guess(start)
@@ -286,6 +309,7 @@ class TcpComparer:
     def let_go(self, flow: TcpFlow, held: Held, kind: str) -> None:
         """Release a held frame uncompared: a checkpoint covers it, or there is nobody to compare with."""
         flow.queue = None
+        flow.acks = None
         flow.blocked = False
         self.ledger.released(held, self.release.outgoing(flow, held.frame, held.end, held.ack, False), kind)
 

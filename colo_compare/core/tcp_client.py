@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from colo_compare.core.counters import C_TABLE_FULL, TABLE_FULL
+from colo_compare.core.counters import C_BLOCKED, C_TABLE_FULL, TABLE_FULL
 from colo_compare.core.flow_table import FlowTable
 from colo_compare.core.ledger import Ledger
 from colo_compare.core.mirror import Mirror, translate_to_guest
@@ -35,6 +35,9 @@ class TcpClient:
             if flow is None:
                 return
         flags = frame.flags
+        if flow.cut and not flags & SYN:
+            self.ledger.counters.client_discarded[C_BLOCKED] += 1
+            return
         if flags & SYN:
             self._client_syn(flow, frame)
         start = unwrap(frame.seq, flow.client_end if flow.client_end != NOWHERE else frame.seq)

@@ -11,7 +11,7 @@ from typing import Final
 
 from colo_compare.core.hold import Flow, Held
 from colo_compare.core.stream import NOWHERE, StreamComparer
-from colo_compare.wire.frame import SYN, Frame
+from colo_compare.wire.frame import ACK, SYN, Frame
 from colo_compare.wire.seq import diff, unwrap
 
 HALF_OPEN: Final = 0
@@ -108,6 +108,9 @@ class TcpFlow(Flow):
         self.shift = UNKNOWN_SHIFT  # window scale of the guests
         self.guessed = False  # picked up in mid-stream: where its stream stands is only a guess so far
         self.base = NOWHERE  # lowest position of that guess: what lies below it has not been compared
+        self.cut = (
+            False  # the client knows numbers of a guest that is gone, and nobody those of the other one
+        )
         # The client
         self.client_end = NOWHERE  # highest position that it has sent
         self.client_ack = NOWHERE  # highest position that it has acknowledged
@@ -128,6 +131,7 @@ class TcpFlow(Flow):
         self.clamped_ack = NOWHERE
         self.clamped_window = 0  # what the client saw, bytes
         # What the secondary has said and the primary has not: sent on after a promotion
+        self.acks: deque[Held] | None = None  # lone acknowledgements that wait; `queue` has the other frames
         self.ack_frame: Frame | None = None
         self.loose: list[Frame] | None = None  # SYN, FIN and RST frames
         self.loose_since = 0.0
@@ -172,6 +176,22 @@ class TcpFlow(Flow):
         if self.primary.syn is not None:
             return False  # the primary's waits for this one, whatever its number
         return guest.placed and self.isn != NOWHERE and self.place(guest, frame) == self.isn
+
+    def begins_anew(self, frame: Frame) -> bool:
+        """Whether a SYN of the primary, with another number than this connection's, begins the next one.
+
+        It may be a late copy of an older connection's. A SYN-ACK answers a SYN that the client has sent; of a
+        SYN alone, the number has grown since (RFC 9293, section 3.4.1), unless the old connection is over.
+        """
+        client_syn = self.client_syn
+        if frame.flags & ACK and client_syn is not None:
+            return frame.ack == (client_syn.seq + 1) & 0xFFFFFFFF
+        if self.state == CLOSED or self.primary.end == NOWHERE:
+            return True
+        return (
+            not (frame.flags & ACK and self.client_end != NOWHERE)
+            and self.place(self.primary, frame) > self.primary.end
+        )
 
     def catch_up(self, generation: int) -> None:
         """Do what the commits since this flow was last touched have done to it.
@@ -221,6 +241,7 @@ class TcpFlow(Flow):
 
     def promote(self) -> None:
         """Let the secondary be the primary; its offsets stay, and there is no secondary any more."""
+        self.cut = self.released_end != NOWHERE and not self.secondary.placed
         self.primary = self.secondary
         self.secondary = Guest()
         if self.primary.syn is not None:
@@ -236,6 +257,7 @@ class TcpFlow(Flow):
         self.blocked = False
         self.guessed = False
         self.queue = None
+        self.acks = None
         self.in_flight = None
         self.in_flight_bytes = 0
         self.waiting = None
@@ -251,10 +273,58 @@ class TcpFlow(Flow):
 
     def forgettable(self) -> bool:
         """Whether nothing is lost when this flow leaves the table and is picked up again in mid-stream."""
-        return self.queue is None and not self.rewritten() and self.secondary.seq_offset == 0
+        return self.holds_nothing() and not self.rewritten() and self.secondary.seq_offset == 0
 
-    def enqueue(self, held: Held) -> None:
+    def holds_nothing(self) -> bool:
+        """Whether no frame of the primary waits here."""
+        return self.queue is None and self.acks is None
+
+    def enqueue(self, held: Held, lone_ack: bool) -> None:
         """Append a frame that has to wait."""
-        if self.queue is None:
-            self.queue = deque()
-        self.queue.append(held)
+        if lone_ack:
+            if self.acks is None:
+                self.acks = deque()
+            self.acks.append(held)
+        else:
+            if self.queue is None:
+                self.queue = deque()
+            self.queue.append(held)
+
+    def first_held(self, queue: "deque[Held] | None") -> "Held | None":
+        """Give the first frame that waits in one of the two queues."""
+        while queue:
+            if not queue[0].done:
+                return queue[0]
+            queue.popleft()
+        if queue is not None:
+            if queue is self.queue:
+                self.queue = None
+            else:
+                self.acks = None
+        return None
+
+    def take_first(self, held: Held) -> None:
+        """Take out the first frame of one of the two queues."""
+        queue = self.queue
+        if queue is not None and queue and queue[0] is held:
+            queue.popleft()
+            if not queue:
+                self.queue = None
+            return
+        if self.queue is not None:
+            self.monotonic = True  # an acknowledgement overtakes: see that timestamps do not step back
+        if self.acks is not None:
+            self.acks.popleft()
+            if not self.acks:
+                self.acks = None
+
+    def take_held(self) -> list[Held]:
+        """Give all frames that wait, none of which does so any more."""
+        held: list[Held] = []
+        if self.queue is not None:
+            held += [entry for entry in self.queue if not entry.done]
+            self.queue = None
+        if self.acks is not None:
+            held += [entry for entry in self.acks if not entry.done]
+            self.acks = None
+        return held

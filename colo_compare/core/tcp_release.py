@@ -8,6 +8,7 @@ A RST goes when the secondary has sent one too. The client sees the client-space
 and never a window larger than the secondary's.
 """
 
+import math
 from typing import Final
 
 from colo_compare.core.counters import MATCHED, OBSERVED, PAYLOAD, RESET, STREAM_END
@@ -21,8 +22,10 @@ from colo_compare.core.tcp_flow import CLOSED, HALF_OPEN, UNKNOWN_SHIFT, TcpFlow
 from colo_compare.wire.frame import FIN, RST, SYN, Frame
 from colo_compare.wire.rewrite import pure_ack, rewrite_tcp
 from colo_compare.wire.seq import diff, wrap
+from colo_compare.wire.split import can_split, split_tcp
 
 _MASK: Final = 0xFFFFFFFF
+_PART_DELAY: Final = 0.002  # seconds that a frame whose first part is matched waits for the rest
 _WORTH_AN_UPDATE: Final = 2920  # bytes that a window must grow by for an ACK of our own: two segments
 
 
@@ -33,6 +36,10 @@ class TcpRelease:
         self.ledger = ledger
         self.table = table
         self.mirror = mirror
+        self._parts: dict[
+            TcpFlow, float
+        ] = {}  # flows with a frame of which a part is matched, and since when
+        self.parts_due = math.inf  # when release_parts has something to do, or earlier
 
     def settle(self, flow: TcpFlow) -> None:
         """Draw the conclusions from where the two streams stand: FINs agree, or something differs."""
@@ -75,7 +82,7 @@ class TcpRelease:
         secondary = flow.secondary
         if not secondary.placed or ack > secondary.ack:
             return False
-        if flow.guessed and end - (frame.end - frame.payload) < flow.base:
+        if flow.guessed and end - (frame.end - frame.payload) < flow.base and end > flow.client_ack:
             return False
         return end <= flow.stream.matched or self._agrees(flow, frame, end)
 
@@ -90,7 +97,7 @@ class TcpRelease:
                 return False
         return stream.agrees(end)
 
-    def hold(self, flow: TcpFlow, frame: Frame, end: int, ack: int) -> None:
+    def hold(self, flow: TcpFlow, frame: Frame, end: int, ack: int, lone_ack: bool) -> None:
         """Keep a frame until the secondary has said the same; in observe mode let it pass, and compare."""
         ledger = self.ledger
         if ledger.mode == OBSERVE and not flow.secondary.placed and flow.isn == NOWHERE:
@@ -103,43 +110,95 @@ class TcpRelease:
             held.passed = True
         held.end = end
         held.ack = ack
-        flow.enqueue(held)
+        flow.enqueue(held, lone_ack)
         ledger.hold(held)
         if ack > flow.secondary.ack:
             self.mirror.lags(flow)
+        elif flow.queue is not None and flow.queue[0] is held:
+            self._watch(flow, held)
 
     def pump(self, flow: TcpFlow) -> None:
-        """Release what may go, in arrival order."""
-        queue = flow.queue
-        if queue is None:
-            return
-        ledger = self.ledger
-        while queue:
-            held = queue[0]
-            if held.done:
-                queue.popleft()
+        """Release what may go: payload in arrival order, and lone acknowledgements in theirs."""
+        while not flow.holds_nothing():
+            first = flow.first_held(flow.queue)
+            second = flow.first_held(flow.acks)
+            if first is None or (second is not None and second.number < first.number):
+                first, second = second, first
+            if first is not None and self._goes(flow, first):
                 continue
-            if not self.may_go(flow, held.frame, held.end, held.ack):
-                if held.ack > flow.secondary.ack:
-                    self.mirror.lags(flow)
+            if second is None or not self._goes(flow, second):
                 return
-            queue.popleft()
-            wait = ledger.now - held.at
-            self.mirror.lag += (wait - self.mirror.lag) * 0.125
-            if held.passed:
-                ledger.released(held, held.frame, MATCHED)
+
+    def _goes(self, flow: TcpFlow, held: Held) -> bool:
+        """Release the first frame of one of a flow's queues if it may go."""
+        if not self.may_go(flow, held.frame, held.end, held.ack):
+            if held.ack > flow.secondary.ack:
+                self.mirror.lags(flow)
             else:
-                ledger.released(held, self.outgoing(flow, held.frame, held.end, held.ack, True), MATCHED)
-        flow.queue = None
+                self._watch(flow, held)
+            return False
+        flow.take_first(held)
+        ledger = self.ledger
+        wait = ledger.now - held.at
+        self.mirror.lag += (wait - self.mirror.lag) * 0.125
+        if held.passed:
+            ledger.released(held, held.frame, MATCHED)
+        else:
+            ledger.released(held, self.outgoing(flow, held.frame, held.end, held.ack, True), MATCHED)
+        return True
+
+    # Frames of which a part is matched
+
+    def _watch(self, flow: TcpFlow, held: Held) -> None:
+        """Note that the first part of the frame that waits longest has been matched, if so."""
+        if flow not in self._parts and not held.passed and self._matched_part(flow, held) > 0:
+            due = self.ledger.now + _PART_DELAY
+            self._parts[flow] = due
+            if due < self.parts_due:
+                self.parts_due = due
+
+    def _matched_part(self, flow: TcpFlow, held: Held) -> int:
+        """Give how many bytes at the beginning of a frame could go without the rest."""
+        frame = held.frame
+        length = frame.end - frame.payload
+        start = held.end - length - (1 if frame.flags & FIN else 0)
+        matched = flow.stream.matched - start
+        if flow.blocked or flow.guessed or not 0 < matched < length or not can_split(frame):
+            return 0
+        return matched if self.may_go(flow, frame, start + matched, held.ack) else 0
+
+    def release_parts(self) -> None:
+        """Release the matched first parts of frames whose rest has not been matched for a while.
+
+        Rule 1 is about bytes. A secondary whose congestion window is the smaller one says no more until the
+        client has acknowledged what it said, and that may end in the middle of a frame: a GSO frame of the
+        primary is up to 64 KiB long. Not at once, as a rule the rest is on its way, and two frames cost more.
+        """
+        now = self.ledger.now
+        if now < self.parts_due:
+            return
+        self.parts_due = math.inf
+        for flow, due in list(self._parts.items()):
+            if due > now:
+                self.parts_due = min(self.parts_due, due)
+                continue
+            del self._parts[flow]
+            if flow.queue is not None and not flow.queue[0].done:
+                self._release_part(flow, flow.queue[0])
+
+    def _release_part(self, flow: TcpFlow, held: Held) -> None:
+        length = self._matched_part(flow, held)
+        if length > 0:
+            first, rest = split_tcp(held.frame, length)
+            end = flow.stream.matched
+            self.ledger.counters.split += 1
+            self.ledger.holds.shrink(held, rest)
+            self.ledger.send_own(self.outgoing(flow, first, end, held.ack, True))
 
     def give_up(self, flow: TcpFlow) -> None:
         """In observe mode, go on comparing from where the primary is."""
-        queue = flow.queue
-        if queue is not None:
-            flow.queue = None
-            for held in queue:
-                if not held.done:
-                    self.ledger.released(held, held.frame, OBSERVED)
+        for held in flow.take_held():
+            self.ledger.released(held, held.frame, OBSERVED)
         flow.realign()
 
     def send(self, flow: TcpFlow, frame: Frame, end: int, ack: int, kind: str) -> None:
@@ -156,7 +215,7 @@ class TcpRelease:
             tsval = (tsval + guest.ts_offset) & _MASK
             if flow.out_tsval < 0 or diff(tsval, flow.out_tsval) >= 0:
                 flow.out_tsval = tsval
-                if flow.monotonic and not flow.rewritten():
+                if flow.monotonic and flow.queue is None and not flow.rewritten():
                     flow.monotonic = False  # one clock, and it has caught up
             elif flow.monotonic:
                 tsval = flow.out_tsval
@@ -206,7 +265,7 @@ class TcpRelease:
         window clamped to zero would wait for the client's persist timer.
         """
         clamped = flow.clamped
-        if clamped is None or flow.queue is not None:
+        if clamped is None or not flow.holds_nothing():
             return
         shift = flow.shift if flow.shift > 0 else 0
         primary = flow.primary
