@@ -10,7 +10,10 @@
     │   └── FramingError            its stream is not made of frames: that link is reset
     ├── CheckpointerError           a checkpointer cannot do its work
     │   ├── CheckpointFailed        one checkpoint failed
-    │   └── PromotionFailed         a guest could not be promoted
+    │   ├── PromotionFailed         a guest could not be promoted
+    │   └── MonitorError            a virtual machine's monitor cannot be reached, or went away
+    │       ├── MonitorTimeout      it does not answer
+    │       └── MonitorRefused      it answered with an error
     ├── CaptureError                a capture file cannot be read or written
     ├── ControlError                no daemon answers on the control socket, or it cannot be made
     │   └── ControlRefused          the daemon answered, and said no
@@ -60,6 +63,18 @@ class CheckpointFailed(CheckpointerError):
 
 class PromotionFailed(CheckpointerError):
     """A guest could not be promoted."""
+
+
+class MonitorError(CheckpointerError):
+    """A virtual machine's monitor cannot be reached, or went away."""
+
+
+class MonitorTimeout(MonitorError):
+    """A monitor does not answer: its virtual machine may hang."""
+
+
+class MonitorRefused(MonitorError):
+    """A monitor answered a command with an error; the message is its own words."""
 
 
 class CaptureError(ColoCompareError):
