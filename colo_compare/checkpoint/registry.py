@@ -16,6 +16,7 @@ GROUP: Final = "colo_compare.checkpointers"
 BUILT_IN: Final = {
     "null": "colo_compare.checkpoint.null:NullCheckpointer",
     "command": "colo_compare.checkpoint.command:CommandCheckpointer",
+    "qemu": "colo_compare.checkpoint.qemu:QemuCheckpointer",
 }
 
 

@@ -1,0 +1,126 @@
+"""One guest of a QEMU COLO pair: its monitor, its process, and the commands that it is given.
+
+Commands and their effects: QEMU 7.2, qapi/migration.json and migration/colo.c.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from colo_compare.checkpoint.qemu_fence import Fence, Fenced, LocalProcess
+from colo_compare.checkpoint.qmp import Monitor
+from colo_compare.checkpoint.qmp_address import MonitorAddress
+from colo_compare.checkpoint.qmp_protocol import MonitorEvent
+from colo_compare.errors import MonitorError, MonitorTimeout
+
+# Setting this parameter, to whatever value, makes a primary in COLO begin a checkpoint. The value is when
+# QEMU begins one by itself, counted from the last: as far away as 32 bits of milliseconds allow, 49 days.
+DELAY_PARAMETER: Final = "x-checkpoint-delay"
+NEVER: Final = (1 << 32) - 1
+
+_LOOK_AGAIN: Final = 0.005  # seconds between two looks at a state that QEMU has no event for
+_COLO_NONE: Final = "none"
+_RUNNING: Final = "running"
+
+
+class QemuGuest:
+    """A guest. Its role may change, so it is called by its monitor's address."""
+
+    fence: Fence  # from `connect` on
+
+    def __init__(
+        self, address: str, on_event: Callable[["QemuGuest", MonitorEvent], None], *, timeout: float
+    ) -> None:
+        """Take the monitor's address, what to call with its events, and how long it may take to answer."""
+        self.monitor: Final = Monitor(MonitorAddress.parse(address), self._take, timeout=timeout)
+        self.address: Final = address
+        self.process: LocalProcess | None = None
+        self._on_event = on_event
+        self._expected: dict[str, trio.Event] = {}
+
+    def _take(self, event: MonitorEvent) -> None:
+        expected = self._expected.pop(event.name, None)
+        if expected is not None:
+            expected.set()
+        self._on_event(self, event)
+
+    def expect(self, name: str) -> trio.Event:
+        """Give what is set when the next event of this name comes."""
+        return self._expected.setdefault(name, trio.Event())
+
+    async def connect(self, tls_dir: str, fence: tuple[str, ...], fence_timeout: float) -> None:
+        """Connect to the monitor, and find out how the guest can be killed. Raises CheckpointerError."""
+        await self.monitor.connect(tls_dir)
+        self.process = LocalProcess.behind(self.monitor.socket.socket)
+        self.fence = Fence(self.address, self.process, fence, timeout=fence_timeout)
+
+    @property
+    def dead(self) -> bool:
+        """Whether its process is known to have ended."""
+        return self.process is not None and self.process.dead
+
+    async def wait_until_gone(self) -> None:
+        """Wait until its process has ended, or its connection."""
+        async with trio.open_nursery() as nursery:
+            if self.process is not None:
+                nursery.start_soon(_then_cancel, nursery, self.process.wait)
+            nursery.start_soon(_then_cancel, nursery, self.monitor.gone.wait)
+
+    async def answers(self) -> bool:
+        """Say whether its main loop lives. Every command but out-of-band ones passes through it."""
+        try:
+            await self.monitor.execute("query-status")
+        except MonitorError:
+            return False
+        return True
+
+    async def status(self) -> str:
+        """Give QEMU's RunState: running, paused, inmigrate, colo, ... Raises MonitorError."""
+        return str((await self.monitor.execute("query-status"))["status"])
+
+    async def colo_mode(self) -> str:
+        """Give its part in COLO: none, primary or secondary. Raises MonitorError."""
+        return str((await self.monitor.execute("query-colo-status"))["mode"])
+
+    async def stop(self) -> None:
+        """Stop its vCPUs. Raises MonitorError."""
+        await self.monitor.execute("stop")
+
+    async def cont(self) -> None:
+        """Let its vCPUs run, if they do not. Raises MonitorError."""
+        await self.monitor.execute("cont")
+
+    async def trigger(self) -> None:
+        """Let it, the primary, begin a checkpoint. Raises MonitorError."""
+        await self.monitor.execute("migrate-set-parameters", {DELAY_PARAMETER: NEVER})
+
+    async def run_alone(self, other: Fenced, patience: float) -> None:
+        """Leave the pair, whose other guest is dead, and run on as an ordinary guest.
+
+        Raises MonitorError, MonitorTimeout when it does not run within `patience` seconds.
+        """
+        if await self.colo_mode() != _COLO_NONE:
+            await self.monitor.execute("x-colo-lost-heartbeat")
+        with trio.move_on_after(patience):
+            while True:
+                # In this order: it stops for a moment while it leaves the pair.
+                if await self.colo_mode() == _COLO_NONE and await self.status() == _RUNNING:
+                    return
+                await trio.sleep(_LOOK_AGAIN)
+        raise MonitorTimeout(
+            f"{self.address}: it does not run alone within {patience:g} s, though {other.who} is dead: "
+            "see what QEMU says"
+        )
+
+    async def aclose(self) -> None:
+        """Let go of it."""
+        await self.monitor.aclose()
+        if self.process is not None:
+            self.process.close()
+            self.process = None
+
+
+async def _then_cancel(nursery: trio.Nursery, wait: Callable[[], Awaitable[None]]) -> None:
+    await wait()
+    nursery.cancel_scope.cancel()
