@@ -68,6 +68,8 @@ def test_a_quote_is_compared_without_what_routers_choose() -> None:
     plain = compared(error4(v4() / QUOTED_UDP))
     assert plain == compared(error4(v4(id=9, ttl=3, tos=5) / QUOTED_UDP))
     assert plain != compared(error4(v4(flags="DF") / QUOTED_UDP))
+    assert plain != compared(error4(v4(len=32 + 256) / QUOTED_UDP))
+    assert plain == compared(error4(v4(len=32) / QUOTED_UDP))
     assert plain != compared(error4(v4(proto=18) / QUOTED_UDP))
     assert plain != compared(error4(v4(options=b"\x01" * 4) / QUOTED_UDP))
     assert plain != compared(error4(IP(src="10.0.0.3", dst="10.0.0.1") / QUOTED_UDP))
@@ -80,6 +82,8 @@ def test_a_quote_of_ipv6_too() -> None:
     plain = compared(error6(v6() / QUOTED_UDP))
     assert plain == compared(error6(v6(tc=9, fl=3, hlim=5) / QUOTED_UDP))
     assert plain != compared(error6(v6() / IPv6ExtHdrDestOpt() / QUOTED_UDP))
+    assert plain != compared(error6(v6(plen=12 + 256) / QUOTED_UDP))
+    assert plain == compared(error6(v6(plen=12) / QUOTED_UDP))
     assert plain != compared(error6(IPv6(src="2001:db8::3", dst="2001:db8::1") / QUOTED_UDP))
     assert plain != compared(error6(v6() / UDP(sport=1, dport=2) / b"sent"))
 
@@ -90,7 +94,7 @@ def test_a_quote_of_ipv6_too() -> None:
 )
 def test_of_a_quoted_segment_only_ports_and_number_count(error: Any, ip: Any) -> None:
     plain = compared(error(ip / TCP(sport=1, dport=2, seq=7, ack=8, window=9)))
-    assert plain == compared(error(ip / TCP(sport=1, dport=2, seq=7, ack=5, window=4) / b"more"))
+    assert plain == compared(error(ip / TCP(sport=1, dport=2, seq=7, ack=0xFF000008, window=4) / b"more"))
     assert plain != compared(error(ip / TCP(sport=1, dport=2, seq=8, ack=8, window=9)))
     assert plain != compared(error(ip / TCP(sport=1, dport=3, seq=7, ack=8, window=9)))
 

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP, UDP, defragment, fragment
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, fragment6
+from scapy.layers.inet6 import (
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    PadN,
+    fragment6,
+)
 from scapy.packet import Raw
 
 from colo_compare.wire import frame as wire
@@ -166,7 +173,7 @@ def test_a_long_ipv6_datagram() -> None:
 
 
 def test_an_atomic_fragment_header_stays_before_the_joined_data() -> None:
-    ip = V6 / IPv6ExtHdrFragment(id=1)
+    ip = V6 / IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(12))]) / IPv6ExtHdrFragment(id=1, res1=5)
     frames = [
         parsed(ip / IPv6ExtHdrFragment(id=2, m=1, nh=47) / Raw(bytes(8))),
         parsed(ip / IPv6ExtHdrFragment(id=2, offset=1, nh=47) / Raw(b"end")),
