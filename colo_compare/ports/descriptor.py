@@ -85,6 +85,8 @@ class DescriptorPort(FramePort):
         except trio.ClosedResourceError:
             self._raise_if_gone()
             raise
+        # Closed, or broken, in the very tick in which it became ready: nobody may touch the descriptor now.
+        self._raise_if_gone()
 
     async def receive_batch(self) -> list[bytes]:
         """Wait until there are frames, then give those that are there now."""
