@@ -166,6 +166,7 @@ class Checkpointing:
         """Take the report that the primary stopped: everything it sent before belongs to the checkpoint."""
         if self._expects(epoch, "paused"):
             with self._loop.core():
+                self._loop.measures.note_paused(trio.current_time())
                 self._loop.drain(self._loop.primary)
                 self._loop.proxy.paused(epoch, trio.current_time())
                 self._loop.perform()
@@ -183,6 +184,7 @@ class Checkpointing:
         if self._expects(epoch, "committed"):
             self._finish()
             self.last_figures = figures
+            self._loop.measures.note_figures(figures, trio.current_time())
             with self._loop.core():
                 if not self.checkpointer.capabilities.reports_load:
                     # The next best moment. What the secondary sent before it was loaded would otherwise be

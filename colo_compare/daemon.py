@@ -1,4 +1,4 @@
-"""`colo-compare run`: one configuration file, three ports, one checkpointer, signals and a control socket."""
+"""`colo-compare run`: one configuration, three ports, one checkpointer, signals, control socket, HTTP."""
 
 import gc
 import logging
@@ -18,10 +18,12 @@ from colo_compare.control import serve_control
 from colo_compare.core.counters import OPERATOR
 from colo_compare.core.settings import PROTECT
 from colo_compare.errors import CheckpointerError, ColoCompareError, ConfigError, ControlRefused
+from colo_compare.http import serve_http
 from colo_compare.logs import Log
 from colo_compare.loop import Loop
 from colo_compare.ports import open_port
 from colo_compare.status import loop_status
+from colo_compare.web import Pages
 
 logger: Final = logging.getLogger(__name__)
 
@@ -63,6 +65,8 @@ class Daemon:
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         config = self._config
         urls = config.ports
+        # First, as opening the ports may take a while: /readyz says so.
+        await self._open_http(nursery)
         async with AsyncExitStack() as stack:
             client, primary, secondary = [
                 await stack.enter_async_context(open_port(url))
@@ -71,6 +75,7 @@ class Daemon:
             await self._open_control(nursery)
             settings = config.settings(self._checkpointer.capabilities)
             self._loop = Loop(settings, client, primary, secondary, self._checkpointer)
+            nursery.start_soon(self._loop.measures.watch_loop)
             # Everything that exists by now lives as long as the process: modules, configuration, ports. Taken
             # out of the collector's sight, it is not walked through again at each full collection, which
             # then only looks at what traffic has made.
@@ -87,6 +92,12 @@ class Daemon:
         if control.socket != "off":
             methods = {"status": self.status, "promote": self.promote, "checkpoint": self.checkpoint}
             await nursery.start(serve_control, Path(control.socket), control.file_mode, methods)
+
+    async def _open_http(self, nursery: trio.Nursery) -> None:
+        listen = self._config.http.listen
+        if listen != "off":
+            pages = Pages(lambda: self._loop, self._config.checkpointer.backend)
+            await nursery.start(serve_http, listen, pages.routes())
 
     # Signals
 

@@ -36,7 +36,7 @@ class Failover:
     def __init__(self, loop: "Loop", checkpointer: Checkpointer) -> None:
         self._loop = loop
         self._checkpointer = checkpointer
-        self._lost: deque[tuple[Link, str]] = deque()
+        self._lost: deque[tuple[Link, str, float]] = deque()  # what, why, since when
         self._reported = trio.Event()
         self._promotion: trio.Event | None = None  # set when the promotion under way ends
         self.reason = ""  # of the promotion that succeeded
@@ -54,7 +54,7 @@ class Failover:
                 )
             )
             return
-        self._lost.append((link, why))
+        self._lost.append((link, why, trio.current_time()))
         self._reported.set()
 
     def report_guest(self, side: int, why: str) -> None:
@@ -73,13 +73,13 @@ class Failover:
             await self._reported.wait()
             # A promotion by the operator finishes first: its end decides which role a lost link has.
             await self.while_promoting()
-            link, why = self._lost.popleft()
+            link, why, since = self._lost.popleft()
             if not self._lost:
                 self._reported = trio.Event()
             if link.role == SECONDARY:
                 await self._lose_secondary(link, why)
             elif link.role == PRIMARY:
-                await self._lose_primary(link, why)
+                await self._lose_primary(link, why, since)
 
     async def while_promoting(self) -> None:
         """Wait for the end of the promotion that is under way, if one is.
@@ -117,7 +117,7 @@ class Failover:
 
     # Loss of the primary, and promotion
 
-    async def _lose_primary(self, link: Link, why: str) -> None:
+    async def _lose_primary(self, link: Link, why: str, since: float) -> None:
         logger.critical("the primary (port %s) is lost: %s", link.port.url, why)
         gone = f"the primary (port {link.port.url}) is gone ({why})"
         obstacle = self._obstacle()
@@ -125,7 +125,7 @@ class Failover:
             self._loop.end(PortClosed(f"{gone}, and nothing can take over: {obstacle}"))
             return
         try:
-            await self._promote(f"the primary is lost: {why}")
+            await self._promote(f"the primary is lost: {why}", since)
         except CheckpointerError as error:
             # Not promoted all the same: the backend could not fence, so the old primary might still run.
             self._loop.end(PromotionFailed(f"{gone}, and the secondary could not take over: {error}"))
@@ -141,9 +141,9 @@ class Failover:
             raise PromotionFailed(f"nothing can take over: {obstacle}")
         if self._promotion is not None:
             raise PromotionFailed("a promotion is under way already")
-        await self._promote(why)
+        await self._promote(why, trio.current_time())
 
-    async def _promote(self, why: str) -> None:
+    async def _promote(self, why: str, since: float) -> None:
         self._promotion = trio.Event()
         try:
             # The secondary takes over from the old state or from the new one, and which one it is must be
@@ -163,6 +163,7 @@ class Failover:
                 old.fence(old.failure or why)
                 self._loop.checkpointing.forget()
                 self._loop.perform()
+            self._loop.measures.failover.observe(trio.current_time() - since)
         finally:
             self._promotion.set()
             self._promotion = None

@@ -27,6 +27,8 @@ class Link:
         self.stuck_since = 0.0  # the time at which the port last took a frame, while there is a backlog
         self.dropped = 0  # frames that had nowhere to go, because the link was lost
         self.failure = ""  # why it was lost
+        self._waited_at_gate = 0.0  # seconds, before now
+        self._at_gate_since = 0.0
         self.backlogged = trio.Event()  # set while there is a backlog
         self._gate: trio.Event | None = None  # where the reader waits
 
@@ -60,6 +62,7 @@ class Link:
     async def wait_at_gate(self) -> None:
         """Wait until open_gate is called: the reader of the port stands here while it must not read."""
         self._gate = trio.Event()
+        self._at_gate_since = trio.current_time()
         await self._gate.wait()
 
     @property
@@ -67,9 +70,15 @@ class Link:
         """Whether the reader stands at the gate."""
         return self._gate is not None
 
+    def seconds_at_gate(self) -> float:
+        """Give how long the port was not read so far, because of back-pressure."""
+        now = self._at_gate_since if self._gate is None else trio.current_time()
+        return self._waited_at_gate + now - self._at_gate_since
+
     def open_gate(self) -> None:
         """Let the reader go on."""
         if self._gate is not None:
+            self._waited_at_gate = self.seconds_at_gate()
             self._gate.set()
             self._gate = None
 

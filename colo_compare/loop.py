@@ -44,6 +44,7 @@ from colo_compare.errors import PortError
 from colo_compare.event_log import log_event
 from colo_compare.failover import Failover
 from colo_compare.link import LOST, Link
+from colo_compare.measures import Measures
 from colo_compare.ports.port import FramePort
 from colo_compare.wire.frame import Frame, parse_frame
 
@@ -78,6 +79,7 @@ class Loop:
         self.checkpointing = Checkpointing(self, checkpointer)
         self.failover = Failover(self, checkpointer)
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self.measures: Final = Measures()
         self._nursery: trio.Nursery  # from `run` on
         self._error: Exception | None = None
         self.stopping = False
@@ -245,6 +247,7 @@ class Loop:
 
     def _tell(self, event: Event) -> None:
         self.events.append(event)
+        self.measures.note(event)
         log_event(event)
         if isinstance(event, SideLost) and event.side == SECONDARY and self.secondary is not None:
             # The core's own decision (too many failures, no answer in time).

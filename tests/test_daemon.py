@@ -201,6 +201,28 @@ async def test_the_commands_show_it(
     assert words in capsys.readouterr().out
 
 
+async def test_http_from_before_the_ports_are_open_to_the_end(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ports = {side: f"memory:{side}" for side in ("client", "primary", "secondary")}
+    rig = Rig(write_config(tmp_path, ports))
+    rig.path.write_text(rig.path.read_text() + f'[http]\nlisten = "127.0.0.1:{port}"\n')
+    rig = Rig(rig.path)
+
+    async def get(path: str) -> bytes:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            return b"".join([chunk async for chunk in stream])
+
+    async with rig.running():
+        await rig.call("status")
+        assert (await get("/readyz")).startswith(b"HTTP/1.1 200 ")
+        assert b"\ncolo_protected 1.0\n" in await get("/metrics")
+    with pytest.raises(OSError, match=r"refused|connect"):
+        await get("/healthz")
+
+
 async def test_while_the_ports_are_opened_there_is_nothing_to_ask(rig: Rig) -> None:
     with pytest.raises(ControlRefused, match="still opening its ports"):
         await rig.daemon.status({})

@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from colo_compare.core.sides import PRIMARY, SECONDARY
 from colo_compare.errors import PortClosed
@@ -37,7 +38,7 @@ async def test_sends_at_once_while_the_port_has_room(ends: tuple[Link, MemoryPor
 
 
 async def test_keeps_what_the_port_does_not_take_in_order(
-    ends: tuple[Link, MemoryPort], autojump_clock: trio.testing.MockClock
+    ends: tuple[Link, MemoryPort], autojump_clock: MockClock
 ) -> None:
     link, guest = ends
     link.send([frame(n) for n in (1, 2, 3)])
@@ -59,7 +60,7 @@ async def test_keeps_what_the_port_does_not_take_in_order(
 
 
 async def test_a_flush_that_moves_nothing_does_not_count_as_progress(
-    ends: tuple[Link, MemoryPort], autojump_clock: trio.testing.MockClock
+    ends: tuple[Link, MemoryPort], autojump_clock: MockClock
 ) -> None:
     link, _ = ends
     link.send([frame(n) for n in (1, 2, 3)])
@@ -103,10 +104,24 @@ async def test_the_gate_opens_for_the_one_who_waits(ends: tuple[Link, MemoryPort
     link.open_gate()  # nobody stands there: nothing happens, and the next one waits all the same
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.wait_at_gate)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert link.waits_at_gate
         if how == "open":
             link.open_gate()
         else:
             link.fence("gone")
         assert not link.waits_at_gate
+
+
+async def test_the_time_at_the_gate_is_counted(ends: tuple[Link, MemoryPort], mock_clock: MockClock) -> None:
+    link, _ = ends
+    assert link.seconds_at_gate() == 0
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(link.wait_at_gate)
+            await wait_all_tasks_blocked()
+            mock_clock.jump(1.5)
+            assert link.seconds_at_gate() % 1.5 == 0
+            link.open_gate()
+            mock_clock.jump(10)
+    assert link.seconds_at_gate() == 3.0

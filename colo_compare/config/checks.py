@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from colo_compare.config.tables import Config, ControlTable, PortsTable, ProxyTable
+from colo_compare.config.tables import Config, ControlTable, HttpTable, PortsTable, ProxyTable
 from colo_compare.errors import ConfigError
+from colo_compare.http import parse_listen
 from colo_compare.ports.url import (
     MAX_SOCKET_PATH,
     DgramTarget,
@@ -26,6 +27,7 @@ def check_config(config: Config) -> None:
     _check_proxy(config.proxy)
     _check_ports(config.ports)
     _check_control(config.control)
+    _check_http(config.http)
     config.make_checkpointer().check_mode(config.proxy.mode)
 
 
@@ -124,3 +126,11 @@ def _check_control(control: ControlTable) -> None:
         raise ConfigError(
             "$.control.mode", f'"{control.mode}" is no file mode: write octal digits, like "0600"'
         )
+
+
+def _check_http(http: HttpTable) -> None:
+    if http.listen != "off":
+        try:
+            parse_listen(http.listen)
+        except ValueError as error:
+            raise ConfigError("$.http.listen", str(error)) from None

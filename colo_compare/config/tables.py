@@ -69,6 +69,12 @@ class ControlTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return int(self.mode, 8)
 
 
+class HttpTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[http]``: where /metrics, /healthz and /readyz are served."""
+
+    listen: str = "off"  # ADDRESS:PORT
+
+
 class LogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[log]``: what the daemon says on its standard error."""
 
@@ -83,6 +89,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ports: PortsTable
     checkpointer: CheckpointerTable
     control: ControlTable
+    http: HttpTable
     log: LogTable
 
     def settings(self, capabilities: Capabilities) -> Settings:
@@ -115,6 +122,7 @@ FIXED_TABLES: Final[dict[str, type[msgspec.Struct]]] = {
     "proxy": ProxyTable,
     "ports": PortsTable,
     "control": ControlTable,
+    "http": HttpTable,
     "log": LogTable,
 }
-TABLE_NAMES: Final = ("proxy", "ports", "checkpointer", "control", "log")
+TABLE_NAMES: Final = ("proxy", "ports", "checkpointer", "control", "http", "log")

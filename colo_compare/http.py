@@ -1,0 +1,200 @@
+"""A small HTTP/1.1 server on the loop itself, made so that no frame waits for it.
+
+It serves fixed paths to GET and HEAD. However many ask, however slowly or often, all of them together get one
+stretch of work on the loop each TURN, and a stretch is a request's headers or an answer: some tenths of a
+millisecond. A connection costs nothing while it says nothing.
+
+There is neither TLS nor a password: bind it to loopback, or to a network of its own.
+"""
+
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import h11
+import trio
+
+from colo_compare.errors import ConfigError
+
+MAX_CONNECTIONS: Final = 16
+MAX_HEADERS: Final = 8192  # bytes of a request's line and headers
+TURN: Final = 0.005  # seconds between two stretches of work
+IDLE: Final = 75.0  # seconds for the next request to come, complete: Prometheus scrapes once a minute
+PATIENCE: Final = 10.0  # seconds to take an answer
+
+PLAIN: Final = "text/plain; charset=utf-8"
+
+logger: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a handler may want to know."""
+
+    path: str  # without the query
+    accept: str  # the header of that name, "" without one
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a handler gives."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Read ``ADDRESS:PORT``, an IPv6 address in brackets. Raises ValueError with the mistake as its text."""
+    address, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f'"{text}" has no port: write ADDRESS:PORT, like "127.0.0.1:9464", or "off"')
+    bare = address[1:-1] if address.startswith("[") and address.endswith("]") else address
+    try:
+        ip = ipaddress.ip_address(bare)
+    except ValueError:
+        raise ValueError(
+            f'"{address}" is no address: write the IPv4 address to listen on, or an IPv6 address in brackets'
+        ) from None
+    if (ip.version == 6) != (bare is not address):
+        raise ValueError(f'"{text}": an IPv6 address, and no other, is written in brackets')
+    return bare, int(port)
+
+
+async def serve_http(
+    listen: str,
+    routes: Mapping[str, Handler],
+    task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve these paths until cancelled. Raises ConfigError when the address cannot be listened on."""
+    host, port = parse_listen(listen)
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    except OSError as error:
+        raise ConfigError(
+            "$.http.listen",
+            f"{listen} cannot be listened on: {error.strerror or error}; "
+            'choose an address of this machine and a free port, or "off"',
+        ) from None
+    logger.info("serving %s on http://%s", ", ".join(routes), listen)
+    async with trio.open_nursery() as nursery:
+        task_status.started((host, port))
+        await trio.serve_listeners(Server(routes).serve, listeners, handler_nursery=nursery)
+
+
+class Server:
+    """All connections, and whose turn it is."""
+
+    def __init__(self, routes: Mapping[str, Handler]) -> None:
+        self._routes = routes
+        self._turns = trio.Lock()
+        self._next_turn = 0.0
+        # Those that have waited longest for their client come first.
+        self._connections: dict[_Connection, trio.CancelScope] = {}
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Serve one connection to its end."""
+        connection = _Connection(stream, self.turn)
+        if len(self._connections) >= MAX_CONNECTIONS:
+            # The one that has been silent, or slow, for longest makes room: it may never end by itself.
+            self._connections.pop(next(iter(self._connections))).cancel()
+        try:
+            with trio.CancelScope() as scope:
+                self._connections[connection] = scope
+                await self._converse(connection, scope)
+        except Exception:  # a bug, but none that a frame should suffer from
+            logger.exception("an HTTP connection ended in an error")
+        finally:
+            self._connections.pop(connection, None)
+            await trio.aclose_forcefully(stream)
+
+    async def turn(self) -> None:
+        """Wait until this task may work on the loop."""
+        async with self._turns:
+            await trio.sleep_until(self._next_turn)
+            self._next_turn = trio.current_time() + TURN
+
+    async def _converse(self, connection: "_Connection", scope: trio.CancelScope) -> None:
+        # A client that goes away, says nothing or does not take its answer loses the connection, no more.
+        with suppress(trio.BrokenResourceError, trio.TooSlowError, OSError):
+            while (request := await connection.receive()) is not None:
+                await connection.send(await self._answer(request))
+                # To the end of the line.
+                self._connections.pop(connection, None)
+                self._connections[connection] = scope
+
+    async def _answer(self, request: h11.Request) -> Response:
+        if request.method not in {b"GET", b"HEAD"}:
+            return Response(405, PLAIN, b"only GET and HEAD are served here\n")
+        path = request.target.decode("latin-1").partition("?")[0]
+        handler = self._routes.get(path)
+        if handler is None:
+            return Response(404, PLAIN, f"there are: {', '.join(self._routes)}\n".encode())
+        accept = ",".join(value.decode("latin-1") for name, value in request.headers if name == b"accept")
+        try:
+            return await handler(Request(path, accept))
+        except Exception:
+            logger.exception("answering %s failed", path)
+            return Response(500, PLAIN, b"an internal error: the log has it\n")
+
+
+class _Connection:
+    """One connection: requests in, answers out."""
+
+    def __init__(self, stream: trio.SocketStream, turn: Callable[[], Awaitable[None]]) -> None:
+        self._stream = stream
+        self._turn = turn
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADERS)
+        self._head = False  # whether the request wants no body
+
+    async def receive(self) -> h11.Request | None:
+        """Wait for a request, complete with its body, which is of no interest. None: there will be none."""
+        if self._http.our_state is h11.DONE:
+            self._http.start_next_cycle()
+        elif self._http.our_state is not h11.IDLE:
+            return None  # one side has said that this answer was the last
+        try:
+            with trio.fail_after(IDLE):
+                request = await self._next_event()
+                event = request
+                while isinstance(event, h11.Request | h11.Data):
+                    event = await self._next_event()
+        except h11.RemoteProtocolError as error:
+            self._head = False
+            await self.send(Response(error.error_status_hint, PLAIN, f"{error}\n".encode()))
+            return None
+        if not isinstance(request, h11.Request):
+            return None  # it has closed the connection
+        self._head = request.method == b"HEAD"
+        return request
+
+    async def _next_event(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            # Woken up by the kernel, a task does no more than to stand in line.
+            await trio.lowlevel.wait_readable(self._stream.socket)
+            await self._turn()
+            self._http.receive_data(await self._stream.receive_some(MAX_HEADERS))
+        return event
+
+    async def send(self, response: Response) -> None:
+        """Send an answer."""
+        await self._turn()
+        headers = [
+            ("Content-Type", response.content_type),
+            ("Content-Length", str(len(response.body))),
+            ("Cache-Control", "no-store"),
+        ]
+        if response.status == 405:
+            headers.append(("Allow", "GET, HEAD"))
+        out = self._http.send(h11.Response(status_code=response.status, headers=headers)) or b""
+        if not self._head:
+            out += self._http.send(h11.Data(data=response.body)) or b""
+        out += self._http.send(h11.EndOfMessage()) or b""
+        with trio.fail_after(PATIENCE):
+            await self._stream.send_all(out)
