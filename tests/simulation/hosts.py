@@ -19,12 +19,24 @@ from tests.simulation.tcp_model import Contradiction, Segment, Socket
 SERVICE = 80
 CALLBACK = 9000
 DATAGRAMS = 53
-REQUEST = struct.Struct(">cHB")  # kind, name, size of the answer's body in units of 40 bytes
+REQUEST = struct.Struct(">cHB")  # kind (below), name, size of a body in units of 40 bytes
+# Kinds: G is answered with a body, D with a number that each guest draws for itself, U brings a body along,
+# and C makes the guest call the client back on a connection of its own.
 ANSWER = struct.Struct(">cHBIII")  # the request, index, token, chain
 
 
 def body(name: int, size: int) -> bytes:
     return (b"%04d" % name * 10) * size
+
+
+def whole_request(request: bytes) -> bytes:
+    """The request, with the body that an upload brings."""
+    kind, name, size = REQUEST.unpack(request)
+    return request + body(name, size) if kind == b"U" else request
+
+
+def answer_body(kind: bytes, name: int, size: int) -> bytes:
+    return b"" if kind == b"U" else body(name, size)
 
 
 @dataclass
@@ -39,7 +51,7 @@ class History:
         self.chain = zlib.crc32(request + struct.pack(">II", self.index, token), self.chain)
         said = ANSWER.pack(kind, name, size, self.index, token, self.chain)
         self.index += 1
-        return said + body(name, size)
+        return said + answer_body(kind, name, size)
 
 
 class Machine:
@@ -202,7 +214,12 @@ class Guest(Machine):
     def _serve_requests(self, socket: Socket) -> None:
         while len(socket.got) - socket.read >= REQUEST.size:
             request = bytes(socket.got[socket.read : socket.read + REQUEST.size])
-            socket.read += REQUEST.size
+            whole = whole_request(request)
+            if len(socket.got) - socket.read < len(whole):
+                break
+            if bytes(socket.got[socket.read : socket.read + len(whole)]) != whole:
+                raise Contradiction("an upload arrived with another body")
+            socket.read += len(whole)
             kind, name, _ = REQUEST.unpack(request)
             answer = self.history.answer(request, self._token(kind))
             socket.write(answer)
@@ -343,7 +360,7 @@ class Client(Machine):
         while self._take_answer(socket):
             call.answered += 1
         while call.written < len(call.requests) and (call.pipelined or call.written == call.answered):
-            socket.write(call.requests[call.written])
+            socket.write(whole_request(call.requests[call.written]))
             call.written += 1
         if call.answered == len(call.requests) and not socket.closing:
             socket.close()
@@ -356,7 +373,8 @@ class Client(Machine):
         waiting = bytes(socket.got[socket.read :])
         if len(waiting) < ANSWER.size:
             return False
-        size = ANSWER.size + len(body(0, ANSWER.unpack_from(waiting)[2]))
+        kind, name, blocks = ANSWER.unpack_from(waiting)[:3]
+        size = ANSWER.size + len(answer_body(kind, name, blocks))
         if len(waiting) < size:
             return False
         socket.read += size
@@ -367,7 +385,7 @@ class Client(Machine):
         """Hold one answer against the history that the others tell."""
         kind, name, size, index, token, chain = ANSWER.unpack_from(answer)
         request = REQUEST.pack(kind, name, size)
-        if answer[ANSWER.size :] != body(name, size):
+        if answer[ANSWER.size :] != answer_body(kind, name, size):
             raise Contradiction(f"the answer to {name} has another body")
         if kind != b"D" and token != 7:
             raise Contradiction(f"the answer to {name} has token {token}")

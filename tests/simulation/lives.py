@@ -64,7 +64,7 @@ class Life:
     def _want(self, what: str) -> None:
         chance, world = self.chance, self.world
         if what == "call":
-            kinds = bytes(chance.choice(b"GGGGDC") for _ in range(chance.randint(1, 3)))
+            kinds = bytes(chance.choice(b"GGUUDDC") for _ in range(chance.randint(1, 3)))
             world.client.call(kinds, chance.choice((0, 3, 10, 30)), chance.random() < 0.5)
         elif what == "datagram":
             world.client.ask_datagram(chance.choice((b"G", b"G", b"D")), 2, world.now)

@@ -419,6 +419,8 @@ class World:
         if self.secondary is not None and self.stands_behind:
             twin = copy.deepcopy(self)
             twin.kill_primary()
+            twin.client.call(b"G", 0, pipelined=False)  # to hear where the survivor's history stands
+            twin.poll()
             twin.run_out()
 
     def completes(self) -> None:
