@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         show_divergence(screen)
     except (OSError, HTTPException) as error:  # what a client sees that was not served
         screen.check("the client", f"{type(error).__name__}: {error}", held=False)
+    finally:
+        screen.rest()
     screen.summary()
     return 0 if screen.all_held() else 1
 

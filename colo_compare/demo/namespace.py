@@ -122,15 +122,18 @@ class Namespace:
         namespace's own; it has its session for itself, so that a Ctrl-C on the terminal reaches this
         program only, which ends the others in its order.
         """
-        process = self.call(
-            subprocess.Popen,
-            ["setpriv", "--pdeathsig", "KILL", *argv],
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env=_environment(),
-            start_new_session=True,
-        )
+        try:
+            process = self.call(
+                subprocess.Popen,
+                ["setpriv", "--pdeathsig", "KILL", *argv],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=_environment(),
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise SetupError("setpriv is missing: install util-linux (2.33 or newer)") from error
         self.processes.append(process)
         return process
 

@@ -60,10 +60,15 @@ class Screen:
         self.say("")
         self.say("Everything held." if self.all_held() else "NOT everything held.")
 
-    def _write(self, text: str) -> None:
+    def rest(self) -> None:
+        """Take the moving line away."""
         if self._moving:
             self._out.write("\r\x1b[K")
+            self._out.flush()
             self._moving = False
+
+    def _write(self, text: str) -> None:
+        self.rest()
         self._out.write(text)
         self._out.flush()
 
