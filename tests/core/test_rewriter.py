@@ -10,7 +10,7 @@ import pytest
 
 from colo_compare.core.settings import Settings
 from tests.frames import ACK, FIN, PSH
-from tests.playbook import Playbook
+from tests.playbook import ANYTHING, Playbook
 
 QUIET = Settings(mirror_retry=math.inf, announce=False)
 
@@ -152,3 +152,20 @@ def test_an_echo_of_zero_stays_zero_or_is_known(play: Playbook) -> None:
     play.client(c.segment(ACK, tsecr=0))
 
 
+def test_copies_of_one_handshake_share_a_clock(play: Playbook) -> None:
+    """A half-open flow that was opened unprotected: after the commit both guests repeat one SYN-ACK.
+
+    Their clocks differ by a pause only; the echo of what the client heard is what both have sent.
+    """
+    play.lose_secondary()
+    c, p, _ = play.tcp()
+    play.client(c.syn(), unmirrored=True)
+    syn_ack = p.syn_ack()
+    play.primary(syn_ack, releases=[syn_ack])
+    ack = c.ack()
+    (s,) = play.protect_again()
+    s.clock -= 190  # it stood still for so long
+    play.after(0.2)
+    play.primary(p.syn_ack(), releases=ANYTHING)
+    play.secondary(s.syn_ack(), releases=ANYTHING)
+    play.client(ack)

@@ -307,3 +307,17 @@ def test_a_hole_of_the_primary_does_not_keep_what_is_matched(play: Playbook) -> 
     second = p.data(HELLO[5:])
     play.primary(second, releases=[second])
     play.primary(lost, releases=[lost])
+
+
+def test_the_beginning_of_a_large_frame_does_not_wait_for_its_end(play: Playbook) -> None:
+    """Else a secondary whose window is the smaller one would wait for an acknowledgement that never comes."""
+    c, p, s = play.connection()
+    large = p.data(HELLO * 100)
+    play.primary(large)
+    play.secondary(s.data(HELLO * 50))
+    play.after(0.01, parts=[(large, 1 + 600)])
+    play.client(c.ack())
+    play.secondary(s.data(HELLO * 25))
+    play.after(0.01, parts=[(large, 1 + 900)])
+    play.secondary(s.data(HELLO * 25), releases=[large])
+    play.client(c.ack())

@@ -497,3 +497,16 @@ def test_the_first_commit_that_copies_nothing() -> None:
     c, p, s = play.connection()
     play.client(c.data(b"x"))
     play.both(p.data(b"same"), s.data(b"same"))
+
+
+def test_nothing_reaches_the_secondary_between_pause_and_commit() -> None:
+    """A repetition made with the old offset must not meet the new state, either."""
+    play = Playbook(Settings(mirror_retry=0.02))
+    c, p, _ = play.connection()
+    play.client(c.data(b"request"))
+    ack = p.ack()
+    play.primary(ack)
+    play.request(requests=["operator"])
+    play.pause()
+    play.after(1.0)
+    play.commit(releases=[ack])

@@ -159,3 +159,19 @@ def test_the_first_frame_in_mid_stream_was_lost_before_the_proxy() -> None:
     play.secondary(s.data(b"ONEtwo"), releases=ANYTHING, requests=ANYTHING)
     play.primary(lost, releases=ANYTHING, requests=ANYTHING)
     assert lost in play.held
+
+
+def test_a_stale_syn_ack_does_not_replace_a_flow_that_was_picked_up(play: Playbook) -> None:
+    play.lose_secondary()
+    c, p, _ = play.tcp()
+    play.client(c.syn(), unmirrored=True)
+    syn_ack, stale = p.syn_ack(), p.syn_ack()
+    play.primary(syn_ack, releases=[syn_ack])
+    play.client(c.ack(), unmirrored=True)
+    (s,) = play.protect_again()
+    hello = p.data(b"hello")
+    play.primary(hello)
+    play.primary(stale)
+    assert play.proxy.counters.discarded["superseded"] == 0
+    play.secondary(s.data(b"hello"), releases=ANYTHING)
+    assert hello not in play.held
