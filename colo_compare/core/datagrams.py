@@ -7,6 +7,7 @@ datagram for longer than `datagram_window`.
 
 import math
 from collections import deque
+from typing import Final
 
 from colo_compare.core.counters import (
     MATCHED,
@@ -15,6 +16,7 @@ from colo_compare.core.counters import (
     S_AGED_OUT,
     S_OVERFLOW,
     S_UNPROTECTED,
+    TABLE_FULL,
     UNPROTECTED,
 )
 from colo_compare.core.hold import Flow, Held
@@ -22,6 +24,8 @@ from colo_compare.core.ledger import Ledger
 from colo_compare.core.settings import OBSERVE
 from colo_compare.wire.datagram import comparable
 from colo_compare.wire.frame import Frame
+
+_ROOM_TRIES: Final = 64  # flows looked at for one in which nothing waits
 
 
 class Said:
@@ -97,14 +101,31 @@ class DatagramComparer:
     def _flow(self, key: bytes) -> DatagramFlow:
         flow = self.flows.get(key)
         if flow is None:
+            if len(self.flows) >= self.ledger.settings.max_flows:
+                self._make_room()
             flow = DatagramFlow(key, self.ledger.now)
             self.flows[key] = flow
             self.ledger.counters.flows_opened += 1
         flow.last_seen = self.ledger.now
         return flow
 
-    def from_primary(self, whole: Frame, frame: Frame, more: "list[Frame] | None") -> None:
-        """Take a datagram of the primary. `whole` is what counts; `frame` and `more` are what goes out."""
+    def _make_room(self) -> None:
+        """Forget the oldest flow in which nothing waits; where something does, the table grows."""
+        for _ in range(_ROOM_TRIES):
+            key = next(iter(self.flows))
+            flow = self.flows.pop(key)
+            if not flow.queue and flow.oldest_said() is None:
+                self.ahead.pop(flow, None)
+                self.ledger.counters.flows_evicted += 1
+                return
+            self.flows[key] = flow
+        self.ledger.want_checkpoint(TABLE_FULL, "")
+
+    def from_primary(self, whole: Frame, frame: Frame, more: "list[Frame] | None", passed: bool) -> None:
+        """Take a datagram of the primary. `whole` is what counts; `frame` and `more` are what goes out.
+
+        `passed`: they have gone out already (observe mode).
+        """
         ledger = self.ledger
         if not ledger.has_secondary() and not ledger.holding():
             self._send(frame, more, UNPROTECTED)
@@ -123,7 +144,8 @@ class DatagramComparer:
             else:
                 self._use(flow, part, waiting)
         if ledger.mode == OBSERVE:
-            self._send(frame, more, OBSERVED)
+            if not passed:
+                self._send(frame, more, OBSERVED)
             if not held.missing:
                 return
             held.passed = True

@@ -76,7 +76,7 @@ class Dispatch:
         elif kind == OPAQUE and frame.reason == BAD_VNET_HEADER:
             ledger.counters.discarded[UNUSABLE] += 1
         elif is_compared(frame):
-            self.datagrams.from_primary(frame, frame, None)
+            self.datagrams.from_primary(frame, frame, None, False)
         else:
             self.neighbours.learn_guest(frame)
             ledger.send_client(frame, NOT_COMPARED)
@@ -88,9 +88,12 @@ class Dispatch:
             # would put bytes into the wrong place of the client's stream.
             ledger.counters.discarded[UNREWRITABLE] += 1
         elif ledger.holding() or ledger.mode == OBSERVE:
+            passed = ledger.mode == OBSERVE
+            if passed:
+                ledger.send_client(frame, OBSERVED)
             whole = self.fragments.add(frame)
             if whole is not None:
-                self.datagrams.from_primary(whole.datagram, whole.frame, whole.more)
+                self.datagrams.from_primary(whole.datagram, whole.frame, whole.more, passed)
         else:
             ledger.send_client(frame, UNPROTECTED)
 

@@ -9,6 +9,7 @@ import math
 from typing import Final
 
 from colo_compare.core.ledger import Ledger
+from colo_compare.core.mirror import Mirror
 from colo_compare.core.tcp_flow import CLOSED, ESTABLISHED, HALF_OPEN, TcpFlow
 
 _SLOT: Final = 4.0  # seconds that one slot of the wheel spans
@@ -18,8 +19,9 @@ _LOOK: Final = 60.0  # a flow is looked at this often, so that a closed one does
 class FlowTable:
     """All TCP flows by key."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, mirror: Mirror) -> None:
         self.ledger = ledger
+        self.mirror = mirror
         self.flows: dict[bytes, TcpFlow] = {}
         self.half_open: dict[bytes, TcpFlow] = {}  # in the order in which they came
         self.closed: dict[bytes, TcpFlow] = {}  # in the order in which they closed
@@ -30,10 +32,13 @@ class FlowTable:
         """Give the flow, caught up with the checkpoints since it was last used."""
         flow = self.flows.get(key)
         if flow is not None:
-            if flow.generation != self.ledger.generation:
-                flow.catch_up(self.ledger.generation)
+            self._catch_up(flow)
             flow.last_seen = self.ledger.now
         return flow
+
+    def _catch_up(self, flow: TcpFlow) -> None:
+        if flow.generation != self.ledger.generation:
+            flow.catch_up(self.ledger.generation)
 
     def add(self, key: bytes) -> TcpFlow:
         """Make a half-open flow, in place of one that has the same key."""
@@ -69,8 +74,10 @@ class FlowTable:
 
     def evict(self, flow: TcpFlow) -> None:
         """Forget a flow."""
+        self._catch_up(flow)
         if not flow.forgettable():
             self.ledger.known_equal = False
+        self.mirror.drop(flow)
         if self.flows.get(flow.key) is flow:
             del self.flows[flow.key]
             self.half_open.pop(flow.key, None)
@@ -87,7 +94,7 @@ class FlowTable:
             return
         idle = [flow for flow in self.flows.values() if flow.generation != self.ledger.generation]
         for flow in idle[:room]:
-            flow.catch_up(self.ledger.generation)
+            self._catch_up(flow)
             if flow.forgettable():
                 self.evict(flow)
 
@@ -111,8 +118,9 @@ class FlowTable:
             return settings.half_open_timeout
         if flow.state == CLOSED:
             return settings.closed_timeout
-        # A promoted guest's numbers stay shifted for as long as the connection lives, silent or not.
-        return math.inf if flow.rewritten() else settings.idle_timeout
+        # A guest's numbers stay shifted for as long as the connection lives, silent or not. When the table is
+        # full of such flows, a checkpoint makes the two guests equal, and the flows forgettable.
+        return settings.idle_timeout if flow.forgettable() else math.inf
 
     def _schedule(self, flow: TcpFlow) -> None:
         due = min(flow.last_seen + self._timeout(flow), self.ledger.now + _LOOK)
@@ -133,6 +141,7 @@ class FlowTable:
             for flow in self._wheel.pop(self._next_slot, ()):
                 if self.flows.get(flow.key) is not flow:
                     continue
+                self._catch_up(flow)
                 if flow.holds_nothing() and flow.last_seen + self._timeout(flow) <= now:
                     self.evict(flow)
                 else:

@@ -1,12 +1,15 @@
 """IP fragments, collected until they make a datagram (rule 3: the guests number and cut them differently)."""
 
+from typing import Final
+
 from colo_compare.core.counters import S_AGED_OUT, S_OVERFLOW
 from colo_compare.core.hold import Flow, Held
 from colo_compare.core.ledger import Ledger
+from colo_compare.core.settings import OBSERVE
 from colo_compare.wire.fragments import join_fragments
 from colo_compare.wire.frame import Frame
 
-_MAX_GROUPS = 1024  # unfinished datagrams of the secondary; of the primary, the hold limits count
+_MAX_GROUPS: Final = 1024  # unfinished datagrams that are not held; of those, the hold limits count
 
 
 class Group(Flow):
@@ -28,11 +31,11 @@ class Whole:
 
 
 class Reassembly:
-    """Unfinished datagrams of one guest. The primary's fragments are held, as every frame of its."""
+    """Unfinished datagrams of one guest. The primary's are held, unless they pass (observe mode)."""
 
-    def __init__(self, ledger: Ledger, holds: bool) -> None:
+    def __init__(self, ledger: Ledger, of_primary: bool) -> None:
         self.ledger = ledger
-        self.holds = holds
+        self.of_primary = of_primary
         self.groups: dict[bytes, Group] = {}
 
     def add(self, frame: Frame) -> "Whole | None":
@@ -43,13 +46,12 @@ class Reassembly:
         if group is None:
             group = Group(frame.key, ledger.now)
             self.groups[name] = group
-            if not self.holds and len(self.groups) > _MAX_GROUPS:
-                oldest = next(iter(self.groups))
-                ledger.counters.secondary[S_OVERFLOW] += len(self.groups.pop(oldest).frames)
+            if not self._holds() and len(self.groups) > _MAX_GROUPS:
+                self._drop(next(iter(self.groups)), S_OVERFLOW)
         group.frames.append(frame)
         datagram = join_fragments(group.frames, False)
         if datagram is None:
-            if self.holds:
+            if self._holds():
                 held = Held(group, frame, None, ledger.now)
                 group.held.append(held)
                 ledger.hold(held)
@@ -59,15 +61,22 @@ class Reassembly:
             ledger.holds.remove(held)
         return Whole(datagram, group.frames)
 
+    def _holds(self) -> bool:
+        return self.of_primary and self.ledger.mode != OBSERVE
+
+    def _drop(self, name: bytes, fate: str) -> None:
+        group = self.groups.pop(name)
+        if not self.of_primary:
+            self.ledger.counters.secondary[fate] += len(group.frames)
+
     def age(self) -> None:
-        """Forget what the secondary will not complete any more."""
+        """Forget what nobody will complete any more; what is held waits for a checkpoint."""
         limit = self.ledger.now - self.ledger.settings.fragment_timeout
         for name, group in list(self.groups.items()):
             if group.last_seen > limit:
                 break
-            if not self.holds:
-                self.ledger.counters.secondary[S_AGED_OUT] += len(group.frames)
-                del self.groups[name]
+            if not self._holds():
+                self._drop(name, S_AGED_OUT)
 
     def clear(self) -> int:
         """Forget all groups (their held frames are dealt with by the caller); give the number of frames."""

@@ -65,6 +65,10 @@ class Mirror:
                 flow.short_ack = frame
                 ack = secondary.end
             self.ledger.send_secondary(translate_to_guest(self.ledger, secondary, frame, ack))
+        elif flow.guessed:
+            # Of a connection that nobody knows the numbers of. A guest that has it answers with a challenge
+            # acknowledgement (RFC 5961, section 5), one that has not with a reset, as the other one does.
+            self.ledger.send_secondary(frame)
         elif flow.waiting is None:
             flow.waiting = [frame]
         elif len(flow.waiting) < _WAITING:
@@ -177,6 +181,13 @@ class Mirror:
                 self.ledger.send_secondary(translate_to_guest(self.ledger, flow.secondary, frame, ack))
                 self.ledger.counters.mirrored_again += 1
                 sent += 1
+
+    def drop(self, flow: TcpFlow) -> None:
+        """Keep nothing of a flow that is over."""
+        flow.in_flight = None
+        flow.in_flight_bytes = 0
+        self.in_flight.pop(flow, None)
+        self.lagging.pop(flow, None)
 
     def forget(self) -> None:
         """Keep nothing: there is no secondary."""

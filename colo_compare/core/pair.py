@@ -259,6 +259,7 @@ class Pair:
         if old == OBSERVE:
             for held in ledger.holds.entries():
                 self.dispatch.let_go(held, OBSERVED)
+            self.dispatch.fragments.clear()
         ledger.epochs.forget()
         self.ledger.protected = False
         ledger.known_equal = False

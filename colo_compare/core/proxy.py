@@ -184,6 +184,7 @@ class Proxy:
             self._next_age = now + _AGE_INTERVAL
             self._dispatch.tcp.age()
             self._dispatch.datagrams.age()
+            self._dispatch.fragments.age()
             self._dispatch.secondary_fragments.age()
         self._pair.request_if_due()
 

@@ -45,8 +45,8 @@ class TcpComparer:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self.table = FlowTable(ledger)
         self.mirror = Mirror(ledger)
+        self.table = FlowTable(ledger, self.mirror)
         self.ahead: dict[TcpFlow, None] = {}  # flows whose secondary has said what the primary has not
         self.release = TcpRelease(ledger, self.table, self.mirror)
         self.client = TcpClient(ledger, self.table, self.mirror, self.release)
@@ -143,8 +143,7 @@ class TcpComparer:
             if self.ledger.has_secondary():
                 self.mirror.keep(flow, flow.client_end - 1, flow.client_end, client_syn)
         syn = old.secondary.syn
-        self.mirror.in_flight.pop(old, None)
-        self.mirror.lagging.pop(old, None)
+        self.mirror.drop(old)
         self.ahead.pop(old, None)
         begin_stream(self.ledger, flow, frame)
         if syn is not None:

@@ -58,6 +58,7 @@ class TcpClient:
             if end > start and in_order:
                 self.mirror.keep(flow, start, end, frame)
         if flags & RST:
+            self.mirror.drop(flow)
             self.table.close(flow)
 
     def _open_from_client(self, frame: Frame) -> "TcpFlow | None":

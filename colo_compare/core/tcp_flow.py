@@ -273,7 +273,9 @@ class TcpFlow(Flow):
 
     def forgettable(self) -> bool:
         """Whether nothing is lost when this flow leaves the table and is picked up again in mid-stream."""
-        return self.holds_nothing() and not self.rewritten() and self.secondary.seq_offset == 0
+        secondary = self.secondary
+        shifted = secondary.seq_offset != 0 or secondary.ts_offset != 0
+        return self.holds_nothing() and not shifted and not self.rewritten()
 
     def holds_nothing(self) -> bool:
         """Whether no frame of the primary waits here."""

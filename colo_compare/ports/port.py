@@ -36,7 +36,7 @@ class FramePort(ABC):
     url: str  # as in the configuration
     header_len: int  # 0 or 12: of what receive_batch gives
     counters: PortCounters
-    pushes_back: bool  # whether not reading makes the sender wait (tap, stream) or lose frames (packet)
+    pushes_back: bool  # whether not reading makes the sender wait (stream) or lose frames (packet, tap)
     connected: bool  # whether frames can flow now (a stream port may wait for its peer)
 
     @abstractmethod
