@@ -72,14 +72,13 @@ class Ledger:
         settings = self.settings
         if self.holds.frames >= settings.max_held_frames or self.holds.bytes >= settings.max_held_bytes:
             if self.mode == OBSERVE:
-                self._drop_comparison()
+                self._drop_comparison(held)
             else:
                 self.want_checkpoint(PRESSURE, "")
 
-    def _drop_comparison(self) -> None:
-        oldest = self.holds.oldest()
-        if oldest is not None:
-            self.holds.remove(oldest)
+    def _drop_comparison(self, newest: Held) -> None:
+        """Compare the oldest frame no more: it has gone out, and only costs memory."""
+        self.holds.remove(self.holds.oldest() or newest)
 
     def released(self, held: Held, frame: Frame, kind: str) -> None:
         """Let a held frame go, as `frame`, which may be a rewritten one."""

@@ -77,8 +77,7 @@ class Ahead:
             end = old.end if old.end < new.end else new.end
             if start < end:
                 self._check_repetition(old, new, start, end)
-                if end > position:
-                    position = end
+                position = end
             woven.append(old)
         if position < new.end:
             woven.append(
@@ -182,7 +181,7 @@ class StreamComparer:
             first = segments[0]
             length = (first.end if first.end < end else end) - start
             if first.data[first.at : first.at + length] != data[at : at + length]:
-                self._mark(self.matched, first.data, first.at, data, at, length)
+                self._mark(self.matched, first.data, first.at, data, at)
                 break
             start += length
             at += length
@@ -222,7 +221,7 @@ class StreamComparer:
                     i = ours.at + low - ours.start
                     j = theirs.at + low - theirs.start
                     if ours.data[i : i + length] != theirs.data[j : j + length]:
-                        self._mark(low, ours.data, i, theirs.data, j, length)
+                        self._mark(low, ours.data, i, theirs.data, j)
                         return
 
     def agrees(self, end: int) -> bool:
@@ -237,11 +236,13 @@ class StreamComparer:
             return False
         return self.secondary.covers(self.matched, end)
 
-    def _mark(self, position: int, a: bytes, i: int, b: bytes, j: int, length: int) -> None:
-        for k in range(length):
-            if a[i + k] != b[j + k]:
-                self.mismatch = position + k
-                return
+    def _mark(self, position: int, a: bytes, i: int, b: bytes, j: int) -> None:
+        """Note where two pieces that begin at `position` differ. They do."""
+        while a[i] == b[j]:
+            i += 1
+            j += 1
+            position += 1
+        self.mismatch = position
 
     def _drop_empty(self) -> None:
         if self.primary is not None and not self.primary.segments:
