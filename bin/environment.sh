@@ -47,10 +47,31 @@ install_packages() {
     attempt "installing $*" apt_install "$@"
 }
 
-# want_command NAME PACKAGE USE: installs it if it is missing; says so where that was not possible.
-want_command() {
-    command -v "$1" >/dev/null || install_packages "$2" ||
-        say "  missing: $1, for $3; to get it: sudo apt-get install $2"
+# want_commands NAME:PACKAGE:USE...: installs what is missing, and says what could not be had and what for.
+want_commands() {
+    local entry name package use packages=()
+    for entry; do
+        IFS=: read -r name package use <<<"$entry"
+        command -v "$name" >/dev/null || packages+=("$package")
+    done
+    [ "${#packages[@]}" = 0 ] || install_packages "${packages[@]}" || true
+    for entry; do
+        IFS=: read -r name package use <<<"$entry"
+        command -v "$name" >/dev/null ||
+            say "  missing: $name, for the tests of $use; to get it: sudo apt-get install $package"
+    done
+}
+
+# want_promtool: puts it into .venv. Installing its package would start a Prometheus server on this machine.
+want_promtool() {
+    if command -v promtool >/dev/null; then return; fi
+    attempt "fetching promtool" fetch_promtool ||
+        say "  missing: promtool, for the tests of alerts; to get it: sudo apt-get install prometheus"
+}
+
+fetch_promtool() {
+    (cd .venv && apt-get download prometheus && dpkg-deb -x prometheus_*.deb unpacked &&
+        mv unpacked/usr/bin/promtool bin/ && rm -r unpacked prometheus_*.deb)
 }
 
 # want_project EXTRA: .venv holds the project with this extra (may be empty).
