@@ -64,8 +64,12 @@ class LocalProcess:
         return bool(select.select([self._descriptor], [], [], 0)[0])
 
     async def wait(self) -> None:
-        """Wait until it has ended."""
-        await trio.lowlevel.wait_readable(self._descriptor)
+        """Wait until it has ended. Several tasks may."""
+        own = os.dup(self._descriptor)  # trio lets one task wait for a descriptor
+        try:
+            await trio.lowlevel.wait_readable(own)
+        finally:
+            os.close(own)
 
     def kill(self) -> None:
         """End it at once. Raises PermissionError."""

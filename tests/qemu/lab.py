@@ -1,0 +1,132 @@
+"""A client, two guests in QEMU, and the proxy between them, inline on plain taps.
+
+::
+
+    client ns                   proxy ns
+      eth0 ------ veth ------ client
+    10.99.0.1                 A (tap) ------ QEMU, primary      10.99.0.2
+                              B (tap) ------ QEMU, secondary    10.99.0.2, the same MAC
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from pyroute2 import IPRoute
+
+from colo_compare.control import call
+from colo_compare.demo import link
+from colo_compare.demo.lab import prepare_host
+from colo_compare.demo.namespace import Namespace, sysctl
+from colo_compare.demo.proxy_process import ProxyProcess, Table
+from tests.qemu.image import Image
+from tests.qemu.machine import Machine
+
+CLIENT4, CLIENT6 = "10.99.0.1", "fd99::1"
+GUEST4, GUEST6 = "10.99.0.2", "fd99::2"
+
+# Guests under TCG on a machine that has other work to do.
+PATIENT: Table = {"checkpoint_timeout": "5s", "heartbeat_interval": "200ms", "heartbeat_timeout": "2s"}
+
+
+class Lab:
+    """Everything above, until the end of a ``with`` statement. `machines[0]` is the primary at first."""
+
+    proxy: ProxyProcess
+
+    def __init__(self, image: Image) -> None:
+        with ExitStack() as stack:
+            self.directory = Path(tempfile.mkdtemp(prefix="colo-qemu-"))
+            stack.callback(shutil.rmtree, self.directory)
+            self.namespace = Namespace("proxy")
+            stack.callback(self.namespace.close)
+            self.namespace.call(sysctl, "net.ipv6.conf.default.disable_ipv6", "1")
+            self.client = Namespace("client")
+            stack.callback(self.client.close)
+            prepare_host(self.client)
+            self.machines = [Machine(self.namespace, self.directory, name, image) for name in "AB"]
+            self._lay_cables()
+            self._stack = stack.pop_all()
+
+    def _lay_cables(self) -> None:
+        self.namespace.call(link.set_up_loopback)
+        link.connect(self.namespace, "client", self.client, "eth0")
+        self.namespace.call(link.set_up_silent, "client")
+        for machine in self.machines:
+            self.namespace.call(add_tap, machine.name)
+        self.client.call(link.set_up_loopback)
+        self.client.call(link.set_up, "eth0", addresses=(f"{CLIENT4}/24", f"{CLIENT6}/64"))
+
+    def boot(self, extra: Sequence[str] = ()) -> None:
+        """Start both QEMUs, and wait until the primary's guest is up."""
+        for machine, incoming in zip(self.machines, (False, True), strict=True):
+            machine.start(incoming=incoming, extra=extra)
+        self.machines[0].wait_until_up()
+
+    def protect(
+        self, *, proxy: Table | None = None, checkpointer: Table | None = None, tcp: bool = False
+    ) -> None:
+        """Start the proxy, which makes the pair, and wait until it is protected. `tcp`: of the monitors."""
+        primary, secondary = self.machines
+        tables: dict[str, Table] = {
+            "proxy": {"mode": "protect", **(proxy or {})},
+            "ports": {"client": "packet:client", "primary": "packet:A", "secondary": "packet:B"},
+            "checkpointer": {
+                "backend": "qemu",
+                "primary": f"tcp:127.0.0.1:{primary.qmp_port}" if tcp else f"unix:{primary.qmp}",
+                "secondary": f"tcp:127.0.0.1:{secondary.qmp_port}" if tcp else f"unix:{secondary.qmp}",
+                "migrate_uri": f"unix:{secondary.migration}",
+                **PATIENT,
+                **(checkpointer or {}),
+            },
+        }
+        self.proxy = ProxyProcess(self.namespace, self.directory, tables)
+        self.proxy.start()
+        self.wait_for("protection", lambda: self.proxy.status()["epoch"] >= 1)
+
+    def wait_for(self, what: str, condition: Callable[[], bool], limit: float = 20.0) -> float:
+        """Wait until something is so; gives the seconds that it took."""
+        began = time.monotonic()
+        while not condition():
+            assert self.proxy.exit_code() is None, self.proxy.log.read_text()
+            assert time.monotonic() < began + limit, (
+                f"no {what} in {limit:g} s:\n{self.proxy.log.read_text()}"
+            )
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def ask_for_checkpoint(self) -> int:
+        """Ask for a checkpoint; gives the epoch that it will begin."""
+        epoch: int = call(self.directory / "control.sock", "checkpoint")["epoch"]
+        return epoch
+
+    def checkpoint(self) -> None:
+        """Make a checkpoint, and wait until it is committed."""
+        epoch = self.ask_for_checkpoint()
+        self.wait_for("checkpoint", lambda: self.proxy.status()["epoch"] >= epoch)
+
+    def counters(self) -> dict[str, Any]:
+        """Give the proxy's counters."""
+        counters: dict[str, Any] = self.proxy.status()["counters"]
+        return counters
+
+    def close(self) -> None:
+        """End every process and remove every trace."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def add_tap(name: str) -> None:
+    """Make a persistent tap in the namespace of this thread."""
+    with IPRoute() as ip:
+        ip.link("add", ifname=name, kind="tuntap", mode="tap")
+    link.set_up_silent(name)

@@ -1,0 +1,125 @@
+"""Each way in which a guest can be lost; the client's connections go on, and never do both run alone."""
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.qemu.client import ECHO, Connection, ask_datagrams, at, fetch
+from tests.qemu.image import BULK
+from tests.qemu.lab import Lab
+from tests.qemu.machine import Machine
+from tests.qemu.monitor import SpareMonitor, when
+
+EARLY = 1 << 18  # bytes of a download that have come when something happens
+TALK = b"are you there? " * 10
+
+
+def assert_alone(lab: Lab, survivor: Machine, dead: Machine) -> None:
+    """Check that one guest serves alone, as an ordinary one, and that the other is dead."""
+    lab.wait_for("end of the pair", lambda: lab.proxy.status()["mode"] == "solo")
+    assert not dead.alive
+    with SpareMonitor(survivor) as monitor:
+        lab.wait_for("end of COLO", lambda: monitor.colo_mode == "none")
+        lab.wait_for("running guest", lambda: bool(monitor.execute("query-status")["running"]))
+    ticks = len(survivor.ticks())
+    lab.wait_for("ticks", lambda: len(survivor.ticks()) > ticks)
+    survivor.assert_healthy()
+    assert ask_datagrams(lab, [b"alone"]) == [b"alone"]
+
+
+def test_the_primary_is_killed_in_mid_transfer(pair: Callable[..., Lab]) -> None:
+    lab = pair()
+    primary, secondary = lab.machines
+
+    with Connection(lab, ECHO) as idle:
+        assert idle.ask(TALK) == TALK
+        assert fetch(lab, "/bulk", progress=at(EARLY, primary.kill)) == BULK
+        assert idle.ask(TALK) == TALK
+
+    assert_alone(lab, secondary, primary)
+    assert lab.counters()["promotions"] == 1
+
+
+def test_the_secondary_is_killed_in_mid_transfer(pair: Callable[..., Lab]) -> None:
+    lab = pair()
+    primary, secondary = lab.machines
+
+    with Connection(lab, ECHO) as idle:
+        assert idle.ask(TALK) == TALK
+        assert fetch(lab, "/bulk", progress=at(EARLY, secondary.kill)) == BULK
+        assert idle.ask(TALK) == TALK
+
+    assert_alone(lab, primary, secondary)
+    assert lab.counters()["promotions"] == 0
+
+
+@pytest.mark.parametrize("lost", [0, 1], ids=["primary", "secondary"])
+def test_an_idle_guest_hangs(pair: Callable[..., Lab], lost: int) -> None:
+    lab = pair()
+    hung, survivor = lab.machines[lost], lab.machines[1 - lost]
+
+    with Connection(lab, ECHO) as connection:
+        assert connection.ask(TALK) == TALK
+        hung.freeze()
+        assert connection.ask(TALK) == TALK
+
+    assert_alone(lab, survivor, hung)
+
+
+def test_the_secondary_hangs_before_a_checkpoint(pair: Callable[..., Lab]) -> None:
+    lab = pair()
+    primary, secondary = lab.machines
+
+    with Connection(lab, ECHO) as connection:
+        secondary.freeze()
+        lab.ask_for_checkpoint()
+        assert connection.ask(TALK) == TALK
+
+    assert_alone(lab, primary, secondary)
+
+
+@pytest.mark.parametrize("lost", [0, 1], ids=["primary", "secondary"])
+@pytest.mark.parametrize("how", [Machine.kill, Machine.freeze], ids=["killed", "hangs"])
+def test_in_mid_checkpoint(pair: Callable[..., Lab], lost: int, how: Callable[[Machine], None]) -> None:
+    lab = pair()
+    _, secondary = lab.machines
+    hit, survivor = lab.machines[lost], lab.machines[1 - lost]
+
+    with Connection(lab, ECHO) as connection:
+        assert connection.ask(TALK) == TALK
+        # The secondary's STOP says that QEMU is copying.
+        when(secondary, "STOP", lab.ask_for_checkpoint, lambda: how(hit))
+        assert connection.ask(TALK) == TALK
+
+    assert_alone(lab, survivor, hit)
+
+
+def test_an_operator_moves_the_service(pair: Callable[..., Lab]) -> None:
+    lab = pair()
+    primary, secondary = lab.machines
+
+    with Connection(lab, ECHO) as connection:
+        assert connection.ask(TALK) == TALK
+        assert fetch(lab, "/bulk", progress=at(EARLY, lab.proxy.promote)) == BULK
+        assert connection.ask(TALK) == TALK
+
+    assert_alone(lab, secondary, primary)
+
+
+def test_nobody_takes_over_from_a_guest_that_cannot_be_fenced(pair: Callable[..., Lab]) -> None:
+    lab = pair(tcp=True, checkpointer={"fence": ["/bin/false"]})
+    primary, secondary = lab.machines
+
+    with SpareMonitor(secondary) as monitor, Connection(lab, ECHO) as connection:
+        primary.freeze()
+        lab.wait_for("refusal", lambda: "cannot be fenced" in lab.proxy.log.read_text())
+        assert monitor.colo_mode == "secondary"
+        assert lab.proxy.status()["mode"] == "protect"
+        primary.process.send_signal(signal.SIGCONT)
+        assert connection.ask(TALK) == TALK
+
+    assert primary.alive
+    assert secondary.alive
+    assert lab.proxy.status()["protected"]
+    lab.checkpoint()
