@@ -33,6 +33,7 @@ class Packet:
     header_len: int = 0
     whole: bytes = b""  # of a fragment: what its datagram is
     pieces: int = 1  # in how many fragments
+    segment: int = 0  # of UDP segmentation offload: the size of each datagram in it
 
     @property
     def span(self) -> int:
@@ -247,6 +248,13 @@ class Endpoint:
         body = frames.udp_datagram(source, target, *ports, payload, with_checksum)
         return self._packet(body, frames.UDP, "datagram", payload, tos=tos, ttl=ttl, pad=pad)
 
+    def segmented_datagram(self, payload: bytes, segment: int) -> Packet:
+        """Several UDP datagrams in one frame, cut by whoever sends it on (VIRTIO_NET_HDR_GSO_UDP_L4)."""
+        plain = self.datagram(payload)
+        start = 14 + 4 * len(self.conversation.vlans) + (20 if self.conversation.version == 4 else 40)
+        vnet = struct.pack("<BBHHHHH", frames.VNET_NEEDS_CSUM, 5, start + 8, segment, start, 6, 0)
+        return replace(plain, data=vnet + plain.data, header_len=len(vnet), segment=segment)
+
     def icmp(
         self, kind: int, payload: bytes, *, code: int = 0, identifier: int = 7, sequence: int = 1
     ) -> Packet:
@@ -370,4 +378,4 @@ class Endpoint:
             )  # fmt: skip
         return Packet(
             vnet + data, tag, self, kind, at, ack, flags, window, edge, tsval, payload, talk.header_len
-        )
+        )  # fmt: skip

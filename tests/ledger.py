@@ -11,6 +11,16 @@ from tests.conversation import Conversation, Packet
 from tests.frames import RST
 
 
+def _datagrams(packet: Packet) -> list[bytes]:
+    """What a frame carries: one datagram, a part of one, or several."""
+    if packet.kind == "fragment":
+        return [packet.whole]
+    if not packet.segment:
+        return [packet.payload]
+    size = packet.segment
+    return [packet.payload[start : start + size] for start in range(0, len(packet.payload), size)]
+
+
 class Said:
     """What one guest said in one conversation, as far as the proxy heard it."""
 
@@ -32,7 +42,7 @@ class Said:
                 self.datagrams[packet.whole] += 1
             return
         if packet.kind != "tcp":
-            self.datagrams[packet.payload] += 1
+            self.datagrams.update(_datagrams(packet))
             return
         for place, value in packet.places():
             if self.places.setdefault(place, value) != value:
@@ -118,8 +128,9 @@ class Ledger:
         if said is None:
             return "the secondary never spoke in this flow"
         if packet.kind != "tcp":
-            contents = packet.whole if packet.kind == "fragment" else packet.payload
-            return "" if said.datagrams[contents] else "the secondary never sent this datagram"
+            if all(said.datagrams[contents] for contents in _datagrams(packet)):
+                return ""
+            return "the secondary never sent this datagram"
         shown = self.shown(packet.maker.conversation)
         for place, value in packet.places():
             if place not in said.places and place < said.floor:

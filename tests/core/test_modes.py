@@ -251,3 +251,27 @@ def test_a_mirror_that_does_not_rewrite_passes_all_bytes_unchanged() -> None:
     play.client(c.ack())
     play.client(c.segment(0x10, blocks=((10, 20),)))
     play.both(p.data(b"x"), s.data(b"x"))
+
+
+def test_observe_lets_fragments_pass_at_once() -> None:
+    play = Playbook(dataclasses.replace(QUIET, mode=OBSERVE))
+    _, p, s = play.datagrams()
+    one, two = p.fragments(bytes(64), 1, (32,))
+    play.primary(one, releases=[one])
+    play.primary(two, releases=[two])
+    play.secondary(*s.fragments(bytes(64), 2, (32,)))
+    assert play.proxy.counters.compared_bytes >= 64
+    alone, _ = p.fragments(bytes(64), 3, (32,))
+    play.primary(alone, releases=[alone])
+    play.after(100.0)
+
+
+def test_observe_bounds_fragments_too() -> None:
+    play = Playbook(dataclasses.replace(QUIET, mode=OBSERVE, max_held_frames=4, compare_timeout=math.inf))
+    _, p, _ = play.datagrams()
+    for n in range(20):
+        one, two = p.fragments(bytes((n,)) * 64, n + 1, (32,))
+        play.primary(one, releases=ANYTHING)
+        if n % 2:
+            play.primary(two, releases=ANYTHING)
+    assert play.held == []

@@ -553,3 +553,18 @@ def test_a_fin_out_of_order(play: Playbook) -> None:
     play.secondary(fin2)
     play.secondary(bye2, releases=[fin])
     play.primary(bye, releases=[bye])
+
+
+def test_a_stray_segment_to_a_closed_port_costs_no_checkpoint(play: Playbook) -> None:
+    """Both guests answer it with the same reset; a scan must not be a way to stop the primary every 3 s."""
+    c, p, s = play.connection(client_port=1)
+    play.client(c.fin())
+    play.both(p.fin(), s.fin())
+    play.client(c.ack())
+    play.after(300.0)
+    c, p, s = play.tcp(client_port=2, primary_isn=500, secondary_isn=500)
+    play.client(c.ack(ack=1, at=1))
+    rst = p.segment(0x04, at=1, window=0)
+    play.primary(rst)
+    play.secondary(s.segment(0x04, at=1, window=0), releases=[rst])
+    play.after(10.0)

@@ -220,3 +220,34 @@ def test_datagram_flows_are_bounded_and_age_out() -> None:
         play.both(p.datagram(b"x"), s.datagram(b"x"))
         play.after(1.0)
     assert play.proxy.counters.flows_evicted >= 900
+
+
+@pytest.mark.parametrize("evicted", ["crowded out", "aged out", "reset"])
+def test_nothing_is_kept_of_flows_that_have_gone(evicted: str) -> None:
+    """A SYN flood leaves nothing behind: neither memory, nor frames to mirror again after a commit."""
+    play = Playbook(Settings(max_half_open=16 if evicted == "crowded out" else 1000, mirror_retry=math.inf))
+    for port in range(1000, 1500):
+        c, _, _ = play.tcp(client_port=port)
+        play.client(c.syn())
+        if evicted == "reset":
+            play.client(c.segment(0x04))
+    if evicted != "crowded out":
+        play.after(500.0)
+    before = play.proxy.counters.mirrored_again
+    play.request(requests=["operator"])
+    play.pause()
+    play.commit(again=ANYTHING)
+    assert play.proxy.counters.mirrored_again - before <= (16 if evicted == "crowded out" else 0)
+
+
+def test_datagram_flows_are_bounded_at_any_rate() -> None:
+    """Answers to forged addresses make a flow each; those in which nothing waits give way."""
+    play = Playbook(Settings(max_flows=64))
+    _, held, _ = play.datagrams(client_port=60000)
+    first = held.datagram(b"x")
+    play.primary(first)
+    for port in range(1, 1000):
+        _, p, s = play.datagrams(client_port=port)
+        play.both(p.datagram(b"x"), s.datagram(b"x"))
+    assert play.proxy.flows()["datagram"] <= 64
+    assert play.held == [first]

@@ -460,3 +460,18 @@ def test_a_window_that_was_clamped_is_whole_again_without_a_secondary(play: Play
     play.client(c.ack())
     play.lose_secondary(updates=[c])
     assert play.offer(c) == 1 + (300 << 7)
+
+
+def test_an_idle_connection_survives_a_failover() -> None:
+    """However long it was silent: the secondary's numbers differ from the client's, and nobody else knows how."""
+    play = Playbook(dataclasses.replace(QUIET, idle_timeout=60.0))
+    c, _, s = play.connection()
+    for _ in range(30):
+        play.after(10.0, requests=ANYTHING)
+        if play.proxy.checkpoint_state == "requested":
+            play.pause()
+            play.commit()
+    play.promote()
+    play.client(c.data(b"still here"), unmirrored=True)
+    answer = s.data(b"me too")
+    play.primary(answer, releases=[answer])
