@@ -1,5 +1,6 @@
 """Rule 8: the loss of either guest, and the life after it."""
 
+import dataclasses
 import math
 
 import pytest
@@ -463,7 +464,7 @@ def test_a_window_that_was_clamped_is_whole_again_without_a_secondary(play: Play
 
 
 def test_an_idle_connection_survives_a_failover() -> None:
-    """However long it was silent: the secondary's numbers differ from the client's, and nobody else knows how."""
+    """However long it was silent: the secondary has numbers of its own, and nobody else knows which."""
     play = Playbook(dataclasses.replace(QUIET, idle_timeout=60.0))
     c, _, s = play.connection()
     for _ in range(30):
