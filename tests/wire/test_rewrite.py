@@ -65,6 +65,16 @@ def test_rewritten_numbers_are_what_scapy_reads(
         assert old == new or at - frame.l4 in changed
 
 
+@pytest.mark.parametrize("length", [4096, 4097, 60000])
+def test_a_long_payload_stays_behind_its_header(length: int) -> None:
+    payload = bytes(range(256)) * (length // 256) + bytes(length % 256)
+    frame = parse_frame(on_wire(V4 / TCP(seq=1) / payload, [], b"padding").raw, 0, False)
+    rewritten = rewrite_tcp(frame, 2, 3, 4, 0, 0, 0)
+    assert_consistent(rewritten)
+    assert transport_checksum_ok(rewritten)
+    assert rewritten.data[rewritten.payload :] == payload + b"padding"
+
+
 @given(packets.tcp_packets(), st.sampled_from((0, 1 << 32, -(1 << 32))))
 def test_nothing_to_change_gives_the_frame_itself(packet: Packet, shift: int) -> None:
     frame = parse_frame(packet.raw, 0, False)
