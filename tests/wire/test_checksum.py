@@ -26,6 +26,13 @@ def test_the_example_of_rfc_1624() -> None:
     assert update16(0xDD2F, 0x5555, 0x3285) == 0x0000
 
 
+@pytest.mark.parametrize(
+    ("checksum", "difference", "expected"), [(0, 0, 0), (0, 1, 0xFFFE), (0, -1, 1), (1, 1, 0), (1, 2, 0xFFFE)]
+)
+def test_a_carry_comes_round(checksum: int, difference: int, expected: int) -> None:
+    assert adjust(checksum, difference) == expected
+
+
 @given(st.binary(max_size=70), st.binary(max_size=3), st.binary(max_size=3))
 def test_full_checksum_is_that_of_scapy(data: bytes, before: bytes, behind: bytes) -> None:
     assert internet_checksum(before + data + behind, len(before), len(before) + len(data)) == scapy_checksum(

@@ -72,7 +72,8 @@ def test_a_quote_is_compared_without_what_routers_choose() -> None:
     assert plain == compared(error4(v4(len=32) / QUOTED_UDP))
     assert plain != compared(error4(v4(proto=18) / QUOTED_UDP))
     assert plain != compared(error4(v4(options=b"\x01" * 4) / QUOTED_UDP))
-    assert plain != compared(error4(IP(src="10.0.0.3", dst="10.0.0.1") / QUOTED_UDP))
+    assert plain != compared(error4(IP(src="11.0.0.2", dst="10.0.0.1") / QUOTED_UDP))
+    assert plain != compared(error4(IP(src="10.0.0.2", dst="10.0.0.3") / QUOTED_UDP))
     assert plain != compared(error4(v4() / UDP(sport=1, dport=2) / b"sent"))
     assert plain != compared(error4(v4() / QUOTED_UDP, nexthopmtu=1280))
     assert len(plain) == 1
@@ -84,7 +85,8 @@ def test_a_quote_of_ipv6_too() -> None:
     assert plain != compared(error6(v6() / IPv6ExtHdrDestOpt() / QUOTED_UDP))
     assert plain != compared(error6(v6(plen=12 + 256) / QUOTED_UDP))
     assert plain == compared(error6(v6(plen=12) / QUOTED_UDP))
-    assert plain != compared(error6(IPv6(src="2001:db8::3", dst="2001:db8::1") / QUOTED_UDP))
+    assert plain != compared(error6(IPv6(src="3001:db8::2", dst="2001:db8::1") / QUOTED_UDP))
+    assert plain != compared(error6(IPv6(src="2001:db8::2", dst="2001:db8::3") / QUOTED_UDP))
     assert plain != compared(error6(v6() / UDP(sport=1, dport=2) / b"sent"))
 
 
@@ -97,6 +99,11 @@ def test_of_a_quoted_segment_only_ports_and_number_count(error: Any, ip: Any) ->
     assert plain == compared(error(ip / TCP(sport=1, dport=2, seq=7, ack=0xFF000008, window=4) / b"more"))
     assert plain != compared(error(ip / TCP(sport=1, dport=2, seq=8, ack=8, window=9)))
     assert plain != compared(error(ip / TCP(sport=1, dport=3, seq=7, ack=8, window=9)))
+
+
+def test_a_quote_may_end_with_its_header() -> None:
+    assert compared(error4(v4(id=1, proto=47))) == compared(error4(v4(id=2, proto=47)))
+    assert compared(error6(v6(hlim=1, nh=47))) == compared(error6(v6(hlim=2, nh=47)))
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,20 @@ def test_opaque(name: str) -> None:
         assert fields(frame) == fields(blank)
 
 
+def test_a_frame_begins_with_nothing_but_its_data() -> None:
+    blank = fields(Frame(b"data", 12))
+    assert (blank.pop("data"), blank.pop("header_len"), blank.pop("kind")) == (b"data", 12, wire.OPAQUE)
+    assert blank.pop("key") == b""
+    assert set(blank.values()) == {0}  # False, too
+
+
+def test_the_last_fragment_that_fits() -> None:
+    ip = IP(src="10.0.0.2", dst="10.0.0.1", proto=17, frag=8191)
+    frame = parse_frame(on_wire(ip / Raw(bytes(7))).raw, 0, False)
+    assert (frame.kind, frame.fragment_offset + frame.end - frame.l4) == (wire.FRAGMENT, 65535)
+    assert parse_frame(on_wire(ip / Raw(bytes(8))).raw, 0, False).reason == wire.BAD_IP_HEADER
+
+
 def test_every_reason_and_kind_has_a_name() -> None:
     reasons = {reason for reason, _ in OPAQUE_FRAMES.values()} | {wire.BAD_VNET_HEADER}
     assert reasons == set(range(1, len(wire.OPAQUE_REASONS)))
