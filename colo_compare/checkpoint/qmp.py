@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import trio
 
-from colo_compare.checkpoint.qmp_address import MonitorAddress
+from colo_compare.checkpoint.qmp_address import TLS, MonitorAddress
 from colo_compare.checkpoint.qmp_protocol import Greeting, MonitorEvent, MonitorProtocol, Reply
 from colo_compare.errors import MonitorError, MonitorRefused, MonitorTimeout
 
@@ -44,7 +44,6 @@ class Monitor:
         try:
             with trio.fail_after(self._timeout):
                 self._stream, self.socket = await self.address.connect(tls_dir)
-                self._why_gone = "nothing reads its replies"
                 await self._greet()
         except trio.TooSlowError:
             raise MonitorTimeout(
@@ -141,10 +140,14 @@ class Monitor:
 
     async def _send(self, data: bytes) -> None:
         assert self._stream is not None
+        # A monitor takes one byte each time that its socket is readable. Behind TLS it never sees the rest of
+        # a record, which was read from the socket already (QEMU 7.2, monitor_can_read and QIOChannelTLS).
+        portions = [bytes([byte]) for byte in data] if self.address.kind == TLS else [data]
         # `run` finds out, and tells, when the connection has ended: that is where the reason is known.
         async with self._sending:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self._stream.send_all(data)
+                for portion in portions:
+                    await self._stream.send_all(portion)
 
     async def aclose(self) -> None:
         """Let go of the monitor, which another client can then have."""
