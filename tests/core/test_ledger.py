@@ -157,3 +157,9 @@ def test_a_request_goes_to_the_backend(ledger: Ledger) -> None:
     request = CheckpointRequest(1, ("startup",), "")
     ledger.request(request)
     assert ledger.take().requests == [request]
+
+
+def test_a_single_frame_goes_alone(ledger: Ledger) -> None:
+    held = hold(ledger)
+    ledger.released(held, held.frame, MATCHED)
+    assert ledger.take().to_client == [held.frame]

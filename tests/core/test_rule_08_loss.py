@@ -69,7 +69,7 @@ def test_frames_after_the_pause_go_out_too_when_the_secondary_is_lost(play: Play
     play.lose_secondary(releases=[after])
 
 
-def test_block_holds_on(play: Playbook) -> None:
+def test_block_holds_on() -> None:
     play = Playbook(Settings(on_secondary_loss=BLOCK, mirror_retry=math.inf))
     c, p, _ = play.connection()
     held = p.data(b"x")
