@@ -15,7 +15,6 @@ from colo_compare.core.counters import (
     PAYLOAD,
     S_AGED_OUT,
     S_OVERFLOW,
-    S_UNPROTECTED,
     TABLE_FULL,
     UNPROTECTED,
 )
@@ -52,7 +51,7 @@ class DatagramFlow(Flow):
 
     def __init__(self, key: bytes, now: float) -> None:
         super().__init__(key, now)
-        self.queue = deque()
+        self.queue: deque[Held] = deque()  # primary frames that wait, in arrival order
         self.primary: dict[bytes, deque[Held]] = {}
         self.secondary: dict[bytes, deque[Said]] = {}
         self.said: deque[Said] = deque()  # the secondary's, in arrival order; done entries have no parts left
@@ -67,10 +66,9 @@ class DatagramFlow(Flow):
 
     def oldest_unmatched(self) -> "Held | None":
         """Give the primary's oldest frame with an unmatched datagram."""
-        if self.queue is not None:
-            for held in self.queue:
-                if held.missing:
-                    return held
+        for held in self.queue:
+            if held.missing:
+                return held
         return None
 
     def unmatched(self) -> int:
@@ -152,8 +150,7 @@ class DatagramComparer:
         elif not held.missing and not flow.queue and self._open(flow):
             self._send(frame, more, MATCHED)
             return
-        if flow.queue is not None:
-            flow.queue.append(held)
+        flow.queue.append(held)
         ledger.hold(held)
 
     def _send(self, frame: Frame, more: "list[Frame] | None", kind: str) -> None:
@@ -173,9 +170,6 @@ class DatagramComparer:
     def from_secondary(self, whole: Frame, frame: Frame, more: "list[Frame] | None") -> None:
         """Take a datagram of the secondary."""
         ledger = self.ledger
-        if not ledger.has_secondary():
-            ledger.counters.secondary[S_UNPROTECTED] += 1 if more is None else 1 + len(more)
-            return
         flow = self._flow(whole.key)
         said = Said(frame, more, ledger.now, 0)
         for part in comparable(whole):
@@ -205,7 +199,7 @@ class DatagramComparer:
 
     def _pump(self, flow: DatagramFlow) -> None:
         queue = flow.queue
-        if queue is None or not self._open(flow):
+        if not self._open(flow):
             return
         while queue and (queue[0].done or queue[0].missing == 0):
             held = queue.popleft()
@@ -218,32 +212,33 @@ class DatagramComparer:
         """Give the time at which a difference may have to be called one."""
         due = math.inf
         for flow in self.ahead:
-            if not flow.blocked:
-                due = min(due, self._differs_at(flow))
+            said = flow.oldest_said()
+            held = flow.oldest_unmatched()
+            if not flow.blocked and said is not None and held is not None:
+                due = min(due, self._differs_at(said, held))
         return due
 
-    def _differs_at(self, flow: DatagramFlow) -> float:
-        said = flow.oldest_said()
-        held = flow.oldest_unmatched()
-        if said is None or held is None:
-            return math.inf
+    def _differs_at(self, said: Said, held: Held) -> float:
         return max(said.at, held.at) + self.ledger.settings.datagram_window
 
     def check(self) -> None:
         """Call differences what they are, and forget what the secondary said too long ago."""
         now = self.ledger.now
         for flow in list(self.ahead):
-            if not flow.blocked and self._differs_at(flow) <= now:
-                self._diverge(flow)
+            said = flow.oldest_said()
+            held = flow.oldest_unmatched()
+            if (
+                not flow.blocked
+                and said is not None
+                and held is not None
+                and self._differs_at(said, held) <= now
+            ):
+                self._diverge(flow, said, held)
             self._age_out(flow, now)
             if flow.oldest_said() is None:
                 del self.ahead[flow]
 
-    def _diverge(self, flow: DatagramFlow) -> None:
-        held = flow.oldest_unmatched()
-        said = flow.oldest_said()
-        if held is None or said is None:
-            return
+    def _diverge(self, flow: DatagramFlow, said: Said, held: Held) -> None:
         ours = held.frame.data[held.frame.payload : held.frame.end]
         theirs = said.frame.data[said.frame.payload : said.frame.end]
         offset = 0

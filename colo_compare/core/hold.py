@@ -6,16 +6,14 @@ from colo_compare.wire.frame import Frame
 
 
 class Flow:
-    """What every kind of flow has: a key, and the frames that wait in it, in arrival order."""
+    """What every kind of flow has. Each keeps the frames that wait in it in its own way."""
 
     key: bytes
-    queue: "deque[Held] | None"  # None while nothing waits: most flows are idle
     blocked: bool  # diverged: releases nothing more before a commit
     last_seen: float
 
     def __init__(self, key: bytes, now: float) -> None:
         self.key = key
-        self.queue = None
         self.blocked = False
         self.last_seen = now
 

@@ -131,6 +131,8 @@ class TcpFlow(Flow):
         self.clamped_ack = NOWHERE
         self.clamped_window = 0  # what the client saw, bytes
         # What the secondary has said and the primary has not: sent on after a promotion
+        # Primary frames that wait, in arrival order; None while there are none: most flows are idle
+        self.queue: deque[Held] | None = None
         self.acks: deque[Held] | None = None  # lone acknowledgements that wait; `queue` has the other frames
         self.ack_frame: Frame | None = None
         self.loose: list[Frame] | None = None  # SYN, FIN and RST frames
