@@ -133,10 +133,9 @@ class Dispatch:
         flow = held.flow
         if isinstance(flow, TcpFlow):
             self.tcp.release.give_up(flow)
-        elif isinstance(flow, DatagramFlow):
-            self.datagrams.realign_flow(flow)
         else:
-            self.ledger.released(held, held.frame, OBSERVED)
+            assert isinstance(flow, DatagramFlow)  # no fragment is held in observe mode
+            self.datagrams.realign_flow(flow)
 
     def let_go(self, held: Held, kind: str) -> None:
         """Release a held frame uncompared: a checkpoint covers it, or there is nobody to compare with."""

@@ -210,8 +210,7 @@ class Pair:
         self.dispatch.tcp.lose_secondary()
         self.dispatch.datagrams.lose_secondary()
         self.dispatch.secondary_fragments.clear()
-        if old != mode:
-            ledger.tell(ModeChanged(ledger.now, old, mode, why))
+        ledger.tell(ModeChanged(ledger.now, old, mode, why))
         self.deliver_waiting()
 
     def promote(self) -> None:

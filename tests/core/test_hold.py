@@ -14,7 +14,7 @@ def held(size: int, *more: int) -> Held:
 
 def test_a_flow_begins_open_and_empty() -> None:
     flow = Flow(b"key", 7.0)
-    assert (flow.key, flow.queue, flow.blocked, flow.last_seen) == (b"key", None, False, 7.0)
+    assert (flow.key, flow.blocked, flow.last_seen) == (b"key", False, 7.0)
 
 
 def test_what_a_held_frame_counts() -> None:
