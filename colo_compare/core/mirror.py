@@ -98,6 +98,8 @@ class Mirror:
             flow.in_flight = None
             flow.in_flight_bytes = 0
             self.in_flight.pop(flow, None)
+        if self.lagging and flow.primary.ack <= flow.secondary.ack:
+            self.lagging.pop(flow, None)  # the next waiting has a time of its own
 
     def place(self, flow: TcpFlow) -> None:
         """Send what waited for the secondary's numbers."""
