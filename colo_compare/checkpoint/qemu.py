@@ -246,6 +246,10 @@ class QemuCheckpointer(Checkpointer):
                 await guest.wait_until_gone()
             if guest.dead:
                 await self._lose(guest, "")
+            elif not self.ready:
+                if guest.monitor.gone.is_set():
+                    logger.error("nothing is known any more of the only guest left: %s", guest.address)
+                    return
             elif guest.monitor.gone.is_set() or not await guest.answers():
                 await self._examine("its monitor does not answer", None)
                 await trio.sleep(self._options.heartbeat_interval)
@@ -258,7 +262,7 @@ class QemuCheckpointer(Checkpointer):
 
         `guilty`: the side to lose when both answer, for the pair does not work all the same.
         """
-        if self._examining or len(self._guests) < 2:
+        if self._examining or not self.ready:
             return
         self._examining = True
         try:
@@ -302,6 +306,9 @@ class QemuCheckpointer(Checkpointer):
             return
         self._lost.add(guest)
         why = f"{guest.address}: {'its process has ended' if guest.dead else detail}"
+        if self._sequence is None or not self.ready:
+            await self._handlers.guest_lost(side, why)  # the last one: nobody takes its place
+            return
         try:
             await guest.fence.fence(side)
         except CheckpointerError:
@@ -310,10 +317,7 @@ class QemuCheckpointer(Checkpointer):
                 self._lost.discard(guest)  # it may still come back; until then nothing may take its place
                 return
             # The proxy can still cut it off from the clients, and the primary can serve them.
-        if self._sequence is not None and self.ready:
-            self._add(self._sequence.lost(side, why, trio.current_time()))
-        else:
-            await self._handlers.guest_lost(side, why)
+        self._add(self._sequence.lost(side, why, trio.current_time()))
 
     # What the proxy asks for
 

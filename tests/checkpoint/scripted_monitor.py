@@ -32,7 +32,7 @@ class Peer:
         while b"\n" not in self._rest:
             try:
                 data = await self.stream.receive_some()
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             if not data:
                 raise EndOfConversation

@@ -1,0 +1,435 @@
+"""The backend against two monitors that do what a test lets them do."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from colo_compare.checkpoint.contract import Figures
+from colo_compare.checkpoint.qemu import QemuCheckpointer, QemuOptions
+from colo_compare.checkpoint.qemu_sequence import COPYING, OVER
+from colo_compare.core.actions import CheckpointRequest
+from colo_compare.core.sides import PRIMARY, SECONDARY, SIDE_NAMES
+from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
+from colo_compare.quantities import Duration
+from colo_compare.testing.checkpointer_contract import check_checkpointer
+from tests.checkpoint.fake_pair import FakePair
+
+PATIENCE = 20.0  # seconds, for what must happen
+SHORT = Duration(0.05)  # of time-outs that must be run into
+LONG = Duration(20)  # of those that must not
+
+HEARTBEAT = "x-colo-lost-heartbeat"
+
+
+class Proxy:
+    """The proxy's side: reports as texts, in order."""
+
+    def __init__(self) -> None:
+        self.reports: list[str] = []
+        self.pause: float | None = None
+        self.on_paused: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        self._changed = trio.Event()
+
+    async def _note(self, report: str) -> None:
+        self.reports.append(report)
+        self._changed.set()
+        self._changed = trio.Event()
+        await trio.lowlevel.checkpoint()
+
+    async def begun(self) -> int:
+        await self._note("begun")
+        return 1
+
+    async def paused(self, epoch: int) -> None:
+        await self._note(f"paused {epoch}")
+        await self.on_paused()
+
+    async def loaded(self, epoch: int) -> None:
+        await self._note(f"loaded {epoch}")
+
+    async def committed(self, epoch: int, figures: Figures) -> None:
+        self.pause = figures.pause
+        await self._note(f"committed {epoch}")
+
+    async def failed(self, epoch: int, detail: str, *, secondary_intact: bool) -> None:
+        await self._note(f"failed {epoch}, secondary {'intact' if secondary_intact else 'spoilt'}")
+
+    async def guest_lost(self, side: int, detail: str) -> None:
+        await self._note(f"lost {SIDE_NAMES[side]}")
+
+    async def wait_for(self, report: str) -> None:
+        with trio.fail_after(PATIENCE):
+            while report not in self.reports:
+                await self._changed.wait()
+
+
+def request(epoch: int = 1) -> CheckpointRequest:
+    return CheckpointRequest(epoch, ("payload",), "")
+
+
+@pytest.fixture
+async def pair(tmp_path: Path, nursery: trio.Nursery) -> FakePair:
+    pair = FakePair(tmp_path)
+    await pair.serve(nursery)
+    return pair
+
+
+Make = Callable[..., QemuCheckpointer]
+
+
+@pytest.fixture
+def make(pair: FakePair) -> Make:
+    """Give a function that makes a backend for the pair, with options."""
+
+    def make(**options: Any) -> QemuCheckpointer:
+        return QemuCheckpointer(
+            QemuOptions(
+                **{
+                    "primary": pair.primary.address,
+                    "secondary": pair.secondary.address,
+                    "fence": pair.fence,
+                    "checkpoint_timeout": LONG,
+                    "heartbeat_interval": LONG,
+                    "heartbeat_timeout": LONG,
+                    **options,
+                }
+            )
+        )
+
+    return make
+
+
+Running = Callable[..., AbstractAsyncContextManager[tuple[QemuCheckpointer, Proxy]]]
+
+
+@pytest.fixture
+def running(make: Make) -> Running:
+    """Give a function that runs a backend in a block."""
+
+    @asynccontextmanager
+    async def running(**options: Any) -> AsyncIterator[tuple[QemuCheckpointer, Proxy]]:
+        backend, proxy = make(**options), Proxy()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backend.run, proxy)
+            await until(lambda: backend.ready)
+            yield backend, proxy
+            nursery.cancel_scope.cancel()
+
+    return running
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - the other end of a socket has no event for it
+            await trio.sleep(0.001)
+
+
+# The contract
+
+
+async def test_it_fulfils_the_contract(pair: FakePair, make: Make) -> None:
+    def fresh() -> QemuCheckpointer:
+        pair.reset()
+        return make()
+
+    def failing() -> QemuCheckpointer:
+        pair.reset()
+        pair.primary.refuses = {"migrate-set-parameters"}
+        return make()
+
+    await check_checkpointer(
+        fresh, make_failing=failing, make_unable=lambda: make(secondary="unix:/nowhere"), patience=PATIENCE
+    )
+
+
+async def test_the_primary_is_stopped_and_drained_before_the_checkpoint_begins(
+    pair: FakePair, running: Running
+) -> None:
+    async with running() as (backend, proxy):
+        proxy.on_paused = note(pair, "drained")
+        await backend.request(request())
+    assert proxy.reports == ["paused 1", "loaded 1", "committed 1"]
+    assert proxy.pause is not None
+    assert pair.log == ["primary: stop", "drained", "primary: migrate-set-parameters"]
+
+
+def note(pair: FakePair, text: str) -> Callable[[], Awaitable[None]]:
+    async def write() -> None:
+        pair.log.append(text)
+
+    return write
+
+
+async def test_figures_tell_of_the_pair(pair: FakePair, running: Running) -> None:
+    async with running() as (backend, _):
+        await backend.request(request())
+        figures = backend.figures()
+    assert figures["state"] == "idle"
+    assert figures["committed"] == 1
+    assert figures["primary"] == pair.primary.address
+
+
+async def test_a_checkpoint_of_qemu_s_own_is_reported(pair: FakePair, running: Running) -> None:
+    async with running() as (backend, proxy):
+        await pair.secondary.set_running(False)
+        await pair.primary.set_running(False)
+        await until(lambda: backend.figures()["state"] == COPYING)
+        await pair.secondary.set_running(True)
+        await pair.primary.set_running(True)
+        await proxy.wait_for("committed 1")
+        await backend.request(request())  # for the same epoch: it is made
+    assert proxy.reports == ["begun", "paused 1", "loaded 1", "committed 1"]
+    assert pair.log == []
+
+
+# Making a pair
+
+
+async def test_two_guests_become_a_pair(pair: FakePair, running: Running) -> None:
+    pair.primary.reset("none", "running")
+    pair.secondary.reset("none", "inmigrate")
+    async with running(migrate_uri="unix:m"):
+        assert pair.primary.mode == "primary"
+    assert pair.log == [
+        "primary: migrate-set-parameters",
+        "primary: migrate-set-capabilities",
+        "primary: migrate",
+        "to unix:m",
+    ]
+
+
+async def test_a_pair_that_makes_checkpoints_by_itself_is_calmed(pair: FakePair, running: Running) -> None:
+    pair.primary.delay = 20000
+    async with running() as (_, proxy):
+        assert pair.primary.delay == (1 << 32) - 1
+    assert proxy.reports == []
+
+
+async def test_a_primary_that_was_left_stopped_runs_on(pair: FakePair, running: Running) -> None:
+    pair.primary.status = "paused"
+    async with running():
+        assert pair.primary.status == "running"
+    assert pair.log == ["primary: cont"]
+
+
+def set_modes(*modes: str) -> Callable[[FakePair], None]:
+    def prepare(pair: FakePair) -> None:
+        pair.primary.mode, pair.secondary.mode = modes
+
+    return prepare
+
+
+def fail_to_migrate(pair: FakePair) -> None:
+    set_modes("none", "none")(pair)
+    pair.secondary.status = "inmigrate"
+    pair.migration = "failed"
+
+
+def never_resume(pair: FakePair) -> None:
+    pair.primary.status = "colo"
+
+
+def be_broken(pair: FakePair) -> None:
+    pair.primary.version = (10, 1, 0)
+
+
+def lack_colo(pair: FakePair) -> None:
+    pair.secondary.commands = ()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "options", "message"),
+    [
+        (set_modes("none", "none"), {}, r"are not in COLO: name the secondary's -incoming address"),
+        (set_modes("none", "none"), {"migrate_uri": "unix:m"}, r"waits for no migration: start it with -inc"),
+        (set_modes("secondary", "primary"), {}, r"in COLO mode secondary and .* in mode primary"),
+        (fail_to_migrate, {"migrate_uri": "unix:m"}, r"the migration to the secondary has failed"),
+        (never_resume, {"migrate_timeout": SHORT}, r"are not a running pair within 0.05 s"),
+        (be_broken, {}, r"COLO does not work in QEMU 10\.1\.0"),
+        (lack_colo, {}, r"built without COLO"),
+        (lambda _: None, {"fence": ()}, r"could not be fenced"),
+    ],
+)
+async def test_what_is_no_pair_is_refused(
+    pair: FakePair,
+    make: Make,
+    prepare: Callable[[FakePair], None],
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    prepare(pair)
+    if prepare is fail_to_migrate:
+        pair.migrate = trio.lowlevel.checkpoint
+    backend = make(**options)
+    with pytest.raises(CheckpointerError, match=message):
+        await backend.run(Proxy())
+    assert not backend.ready
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"primary": "a.qmp"}, "$.checkpointer.primary"),
+        ({"secondary": "tcp:host:4444", "fence": ()}, "$.checkpointer.fence"),
+        ({"secondary": "tls:host:4444"}, "$.checkpointer.tls_dir"),
+        ({"primary": "unix:a", "secondary": "unix:a"}, "$.checkpointer.secondary"),
+        ({"checkpoint_timeout": Duration(0)}, "$.checkpointer.checkpoint_timeout"),
+    ],
+)
+async def test_options_that_cannot_be_meant(make: Make, options: dict[str, Any], path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(**options)
+    assert caught.value.path == path
+
+
+# Losing a guest
+
+
+async def test_the_primary_dies(pair: FakePair, running: Running) -> None:
+    async with running() as (backend, proxy):
+        await backend.request(request())
+        await pair.primary.die()
+        await proxy.wait_for("lost primary")
+        assert pair.fenced[0] == f"primary {pair.primary.address}"
+        assert f"secondary: {HEARTBEAT}" not in pair.log
+        await backend.promote(SECONDARY)
+        assert not backend.ready
+        assert backend.figures()["state"] == OVER
+        assert backend.figures()["primary"] == pair.secondary.address
+    assert pair.log[-1] == f"secondary: {HEARTBEAT}"
+
+
+async def test_the_secondary_dies(pair: FakePair, running: Running) -> None:
+    async with running() as (backend, proxy):
+        await pair.secondary.die()
+        await proxy.wait_for("lost secondary")
+        await backend.abandon(SECONDARY)
+        assert not backend.ready
+    assert pair.log == ["primary: cont", f"primary: {HEARTBEAT}"]
+
+
+@pytest.mark.parametrize(("who", "side"), [("primary", PRIMARY), ("secondary", SECONDARY)])
+async def test_a_guest_hangs(pair: FakePair, running: Running, who: str, side: int) -> None:
+    async with running(heartbeat_interval=SHORT, heartbeat_timeout=SHORT) as (backend, proxy):
+        await backend.request(request())
+        (pair.primary if side == PRIMARY else pair.secondary).hangs = True
+        await proxy.wait_for(f"lost {who}")
+    assert [line.split()[0] for line in pair.fenced] == [who]
+
+
+async def test_nothing_is_done_while_neither_answers(
+    pair: FakePair, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(heartbeat_interval=SHORT, heartbeat_timeout=SHORT) as (backend, proxy):
+        await backend.request(request())
+        pair.primary.hangs = pair.secondary.hangs = True
+        await until(lambda: "neither guest's monitor answers" in caplog.text)
+        pair.primary.hangs = pair.secondary.hangs = False
+        await backend.request(request(2))
+        assert proxy.reports[-1] == "committed 2"
+    assert pair.fenced == []
+
+
+async def test_a_hung_primary_is_not_fenced_before_anybody_could_take_over(
+    pair: FakePair, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(heartbeat_interval=SHORT, heartbeat_timeout=SHORT) as (_, proxy):
+        pair.primary.hangs = True
+        await until(lambda: "the secondary could not take over yet" in caplog.text)
+        assert proxy.reports == []
+    assert pair.fenced == []
+
+
+async def test_the_secondary_hangs_in_mid_checkpoint(pair: FakePair, running: Running) -> None:
+    async def hang() -> None:
+        await pair.secondary.set_running(False)
+        pair.secondary.hangs = True
+
+    pair.on_trigger = hang
+    async with running(checkpoint_timeout=SHORT, heartbeat_timeout=Duration(0.3)) as (backend, proxy):
+        await backend.request(request())
+        await proxy.wait_for("lost secondary")
+        assert proxy.reports == ["paused 1", "failed 1, secondary spoilt", "lost secondary"]
+        await backend.abandon(SECONDARY)
+        assert pair.primary.status == "running"
+    assert pair.log[-2:] == ["primary: cont", f"primary: {HEARTBEAT}"]
+
+
+async def test_the_connection_of_the_pair_breaks(pair: FakePair, running: Running) -> None:
+    async with running() as (_, proxy):
+        await pair.primary.tell("COLO_EXIT", mode="primary", reason="error")
+        await proxy.wait_for("lost secondary")
+    assert [line.split()[0] for line in pair.fenced] == ["secondary"]
+
+
+@pytest.mark.parametrize("loads", [True, False], ids=["new state", "old state"])
+async def test_the_primary_dies_in_mid_checkpoint(pair: FakePair, running: Running, loads: bool) -> None:
+    async def die() -> None:
+        await pair.secondary.set_running(False)
+        await pair.primary.die()
+        await until(lambda: pair.fenced != [])
+        if loads:
+            await pair.secondary.set_running(True)
+        await pair.secondary.tell("COLO_EXIT", mode="secondary", reason="error")
+
+    async with running() as (backend, proxy):
+        await backend.request(request(1))
+        proxy.reports.clear()
+        pair.on_trigger = die
+        await backend.request(request(2))
+        await proxy.wait_for("lost primary")
+    outcome = ["loaded 2", "committed 2"] if loads else ["failed 2, secondary intact"]
+    assert proxy.reports == ["paused 2", *outcome, "lost primary"]
+
+
+async def test_the_survivor_s_monitor_breaks_off(
+    pair: FakePair, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as (backend, proxy):
+        await backend.promote(SECONDARY)
+        await pair.secondary.die()
+        await until(lambda: "nothing is known any more of the only guest left" in caplog.text)
+    assert proxy.reports == []  # whether it lives only its port can tell
+    assert len(pair.fenced) == 1
+
+
+# No split brain
+
+
+async def test_nobody_is_promoted_when_the_fence_fails(pair: FakePair, running: Running) -> None:
+    async with running(fence=("/bin/sh", "-c", "echo no power switch >&2; exit 1")) as (backend, proxy):
+        await backend.request(request())
+        with pytest.raises(PromotionFailed, match=r'fence program "/bin/sh" exited with 1: no power switch'):
+            await backend.promote(SECONDARY)
+        with pytest.raises(CheckpointerError, match="no power switch"):
+            await backend.abandon(SECONDARY)
+        assert backend.ready
+        await backend.request(request(2))
+        assert proxy.reports[-1] == "committed 2"
+    assert [line for line in pair.log if HEARTBEAT in line] == []
+
+
+async def test_a_hung_primary_that_cannot_be_fenced_may_come_back(
+    pair: FakePair, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"heartbeat_interval": SHORT, "heartbeat_timeout": SHORT, "fence": ("/bin/false",)}
+    async with running(**options) as (backend, proxy):
+        await backend.request(request())
+        pair.primary.hangs = True
+        await until(lambda: "cannot be fenced" in caplog.text)
+        pair.primary.hangs = False
+        await backend.request(request(2))
+        assert proxy.reports[-1] == "committed 2"
+    assert [line for line in pair.log if HEARTBEAT in line] == []
+
+
+async def test_a_pair_is_dissolved_once(pair: FakePair, running: Running) -> None:
+    async with running() as (backend, _):
+        await backend.promote(SECONDARY)
+        with pytest.raises(PromotionFailed, match="there is no pair any more"):
+            await backend.promote(SECONDARY)
+    assert pair.fenced == [f"primary {pair.primary.address}"]
