@@ -98,7 +98,7 @@ class Mirror:
             flow.in_flight = None
             flow.in_flight_bytes = 0
             self.in_flight.pop(flow, None)
-        if self.lagging and flow.primary.ack <= flow.secondary.ack:
+        if self.lagging and (flow.in_flight is None or flow.primary.ack <= flow.secondary.ack):
             self.lagging.pop(flow, None)  # the next waiting has a time of its own
 
     def place(self, flow: TcpFlow) -> None:
@@ -109,12 +109,10 @@ class Mirror:
             for frame in waiting:
                 self.send(flow, frame, self._ack_of(flow, frame))
 
-    def say_again(self, flow: TcpFlow) -> None:
+    def say_again(self, flow: TcpFlow, frame: Frame) -> None:
         """Repeat an acknowledgement that had to be cut, now that the secondary has sent more."""
-        frame = flow.short_ack
-        if frame is not None:
-            flow.short_ack = None
-            self.send(flow, frame, self._ack_of(flow, frame))
+        flow.short_ack = None
+        self.send(flow, frame, self._ack_of(flow, frame))
 
     def _ack_of(self, flow: TcpFlow, frame: Frame) -> int:
         near = flow.stream.matched
@@ -160,8 +158,7 @@ class Mirror:
         The old secondary may have consumed it, and the new one never saw it.
         """
         for flow in list(self.in_flight):
-            if flow.generation != self.ledger.generation:
-                flow.catch_up(self.ledger.generation)
+            flow.catch_up(self.ledger.generation)
             flow.waiting = None
             self.settle(flow)
             if flow.in_flight is not None:
@@ -169,8 +166,7 @@ class Mirror:
 
     def _send_from(self, flow: TcpFlow, start: int, end: int) -> None:
         segments = flow.in_flight
-        if segments is None:
-            return
+        assert segments is not None  # a flow in one of the two tables has some
         sent = 0
         for segment in segments:
             if segment.end <= start:

@@ -194,7 +194,7 @@ class TcpComparer:
         if flow.clamped is not None:
             self.release.open_window(flow)
         if flow.short_ack is not None:
-            self.mirror.say_again(flow)
+            self.mirror.say_again(flow, flow.short_ack)
 
     def _place_secondary(self, flow: TcpFlow, frame: Frame, ack: int) -> None:
         ledger = self.ledger
