@@ -13,9 +13,11 @@ import msgspec
 import trio
 
 from colo_compare.checkpoint.contract import Capabilities, Checkpointer, CheckpointHandlers, Figures
+from colo_compare.checkpoint.qemu_blame import LIVES, blame, is_well
 from colo_compare.checkpoint.qemu_guest import QemuGuest
 from colo_compare.checkpoint.qemu_pair import form_pair
 from colo_compare.checkpoint.qemu_sequence import (
+    COPYING,
     OVER,
     ContinuePrimary,
     Examine,
@@ -250,9 +252,13 @@ class QemuCheckpointer(Checkpointer):
                 if guest.monitor.gone.is_set():
                     logger.error("nothing is known any more of the only guest left: %s", guest.address)
                     return
-            elif guest.monitor.gone.is_set() or not await guest.answers():
+            elif guest.monitor.gone.is_set() or not is_well(await guest.vitality(), copying=self._copying):
                 await self._examine("its monitor does not answer", None)
                 await trio.sleep(self._options.heartbeat_interval)
+
+    @property
+    def _copying(self) -> bool:
+        return self._sequence is not None and self._sequence.state == COPYING
 
     def _is_lost(self, guest: QemuGuest) -> bool:
         return guest in self._lost or self._side_of(guest) is None
@@ -277,10 +283,12 @@ class QemuCheckpointer(Checkpointer):
         for side, guest in guests.items():
             if guest.dead:
                 return side
-        answers: dict[int, bool] = {}
+        answers: dict[int, str] = {}
 
         async def ask(side: int) -> None:
-            answers[side] = await guests[side].answers()
+            answers[side] = await guests[side].vitality()
+            if side == PRIMARY and answers[side] == LIVES and otherwise == SECONDARY:
+                nursery.cancel_scope.cancel()  # whatever the secondary says
 
         async with trio.open_nursery() as nursery:
             for side in guests:
@@ -288,16 +296,21 @@ class QemuCheckpointer(Checkpointer):
         for side, guest in guests.items():
             if guest.dead:
                 return side
-        if answers[PRIMARY]:
-            return otherwise if answers[SECONDARY] else SECONDARY
-        if not answers[SECONDARY]:
+        if answers[PRIMARY] == answers.get(SECONDARY, LIVES) == LIVES:
+            return otherwise
+        side_to_blame = blame(answers[PRIMARY], answers[SECONDARY], copying=self._copying)
+        if side_to_blame is None:
             # The machine, or the way to it, may be what hangs. Whoever comes back first shows it.
-            logger.error("neither guest's monitor answers: nothing is done before one of them does")
+            logger.error(
+                "no monitor answers (the primary %s, the secondary %s): nothing is done before one does",
+                answers[PRIMARY],
+                answers[SECONDARY],
+            )
             return None
-        if not self._committed:
-            logger.error("the primary's monitor does not answer, and the secondary could not take over yet")
-            return None
-        return PRIMARY
+        if side_to_blame == SECONDARY or self._committed:
+            return side_to_blame
+        logger.error("the primary's monitor does not answer, and the secondary could not take over yet")
+        return None
 
     async def _lose(self, guest: QemuGuest, detail: str) -> None:
         """Make sure that a guest is dead, then say so."""

@@ -4,10 +4,12 @@ Commands and their effects: QEMU 7.2, qapi/migration.json and migration/colo.c.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import trio
 
+from colo_compare.checkpoint.qemu_blame import BREATHES, LIVES, SILENT
 from colo_compare.checkpoint.qemu_fence import Fence, Fenced, LocalProcess
 from colo_compare.checkpoint.qmp import Monitor
 from colo_compare.checkpoint.qmp_address import MonitorAddress
@@ -67,13 +69,30 @@ class QemuGuest:
                 nursery.start_soon(_then_cancel, nursery, self.process.wait)
             nursery.start_soon(_then_cancel, nursery, self.monitor.gone.wait)
 
-    async def answers(self) -> bool:
-        """Say whether its main loop lives. Every command but out-of-band ones passes through it."""
-        try:
-            await self.monitor.execute("query-status")
-        except MonitorError:
-            return False
-        return True
+    async def vitality(self) -> str:
+        """Say how much of it answers.
+
+        Every command passes through the main loop, but out-of-band ones do not. A secondary that loads a
+        state holds the lock of its main loop for as long as the state comes in.
+        """
+        answered = SILENT
+
+        async def ask(command: str, meaning: str, *, out_of_band: bool) -> None:
+            nonlocal answered
+            try:
+                await self.monitor.execute(command, out_of_band=out_of_band)
+            except MonitorError:
+                return
+            if answered != LIVES:
+                answered = meaning
+            if meaning == LIVES:
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(ask, "query-status", LIVES, out_of_band=False))
+            if self.monitor.out_of_band:
+                nursery.start_soon(partial(ask, "query-yank", BREATHES, out_of_band=True))
+        return answered
 
     async def status(self) -> str:
         """Give QEMU's RunState: running, paused, inmigrate, colo, ... Raises MonitorError."""

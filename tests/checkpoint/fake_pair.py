@@ -11,6 +11,7 @@ import trio
 
 from tests.checkpoint.scripted_monitor import GREETING, Peer, serve
 
+BREATHS = 3
 COMMANDS = ("query-colo-status", "x-colo-lost-heartbeat", "query-status")
 
 
@@ -31,7 +32,10 @@ class FakeQemu:
         self.mode = mode
         self.status = status
         self.delay = (1 << 32) - 1
-        self.hangs = False
+        self.hangs = False  # nothing answers
+        self.on_breath: Callable[[], None] = lambda: None  # called when it was asked so often while locked
+        self._breaths = 0
+        self.locked = False  # only what is out-of-band does
         self.refuses: set[str] = set()
         self._peer: Peer | None = None
 
@@ -48,11 +52,11 @@ class FakeQemu:
         self._peer = peer
         while True:
             command = await peer.hear()
-            if not self.hangs:
+            if not self.hangs and not (self.locked and "execute" in command):
                 await self._obey(peer, command)
 
     async def _obey(self, peer: Peer, command: dict[str, Any]) -> None:
-        name = command["execute"]
+        name = command.get("execute") or command["exec-oob"]
         if not name.startswith(("query-", "qmp_")):
             self._pair.log.append(f"{self.name}: {name}")
         if name in self.refuses:
@@ -81,6 +85,12 @@ class FakeQemu:
 
     async def do_qmp_capabilities(self, arguments: dict[str, Any]) -> Any:
         return {}
+
+    async def do_query_yank(self, arguments: dict[str, Any]) -> Any:
+        self._breaths += self.locked
+        if self._breaths == BREATHS:
+            self.on_breath()
+        return []
 
     async def do_query_commands(self, arguments: dict[str, Any]) -> Any:
         return [{"name": name} for name in self.commands]

@@ -327,7 +327,7 @@ async def test_nothing_is_done_while_neither_answers(
     async with running(heartbeat_interval=SHORT, heartbeat_timeout=SHORT) as (backend, proxy):
         await backend.request(request())
         pair.primary.hangs = pair.secondary.hangs = True
-        await until(lambda: "neither guest's monitor answers" in caplog.text)
+        await until(lambda: "no monitor answers (the primary silent, the secondary silent)" in caplog.text)
         pair.primary.hangs = pair.secondary.hangs = False
         await backend.request(request(2))
         assert proxy.reports[-1] == "committed 2"
@@ -364,6 +364,45 @@ async def test_the_connection_of_the_pair_breaks(pair: FakePair, running: Runnin
         await pair.primary.tell("COLO_EXIT", mode="primary", reason="error")
         await proxy.wait_for("lost secondary")
     assert [line.split()[0] for line in pair.fenced] == ["secondary"]
+
+
+async def test_the_primary_hangs_while_the_secondary_s_main_loop_waits_for_it(
+    pair: FakePair, running: Running
+) -> None:
+    async def hang() -> None:
+        await pair.secondary.set_running(False)
+        pair.secondary.locked = True
+        pair.primary.hangs = True
+        await until(lambda: pair.fenced != [])
+        pair.secondary.locked = False
+        await pair.secondary.tell("COLO_EXIT", mode="secondary", reason="error")
+
+    async with running(heartbeat_interval=SHORT, heartbeat_timeout=Duration(0.2)) as (backend, proxy):
+        await backend.request(request(1))
+        pair.on_trigger = hang
+        await backend.request(request(2))
+        await proxy.wait_for("lost primary")
+    assert proxy.reports[-2:] == ["failed 2, secondary intact", "lost primary"]
+    assert [line.split()[0] for line in pair.fenced] == ["primary"]
+
+
+async def test_a_long_load_is_no_hang(pair: FakePair, running: Running) -> None:
+    asked = trio.Event()
+
+    async def load() -> None:
+        await pair.secondary.set_running(False)
+        pair.secondary.locked = True
+        await asked.wait()
+        pair.secondary.locked = False
+        await pair.secondary.set_running(True)
+        await pair.primary.set_running(True)
+
+    pair.on_trigger = load
+    async with running(heartbeat_interval=SHORT, heartbeat_timeout=SHORT) as (backend, proxy):
+        pair.secondary.on_breath = asked.set
+        await backend.request(request())
+        assert proxy.reports == ["paused 1", "loaded 1", "committed 1"]
+    assert pair.fenced == []
 
 
 @pytest.mark.parametrize("loads", [True, False], ids=["new state", "old state"])

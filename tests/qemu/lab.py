@@ -115,7 +115,9 @@ class Lab:
         return counters
 
     def close(self) -> None:
-        """End every process and remove every trace."""
+        """End every process and remove every trace; what they said is shown where a test fails."""
+        for log in sorted(self.directory.glob("*.log")):
+            print(f"--- {log.name}", log.read_text(errors="replace"), sep="\n")
         self._stack.close()
 
     def __enter__(self) -> Self:
