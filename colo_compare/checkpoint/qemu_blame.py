@@ -17,8 +17,8 @@ SILENT: Final = "silent"  # nothing
 def blame(primary: str, secondary: str, *, copying: bool) -> int | None:
     """Give the side that does not work, None where that cannot be told.
 
-    `copying`: a state is on its way. The main loop of the guest that waits for the other one is locked then, so
-    where one of them breathes and the other one is silent, it is the silent one that hangs.
+    `copying`: a state is on its way. The main loop of the guest that waits for the other one is locked
+    then: where one of them breathes and the other one is silent, it is the silent one that hangs.
     """
     if primary == secondary:
         return None

@@ -22,10 +22,14 @@ class Peer:
         self.stream = stream
         self._rest = b""
         self._at = 0
+        self._sending = trio.Lock()
 
     async def say(self, *messages: dict[str, Any]) -> None:
         """Send messages, all in one packet."""
-        await self.stream.send_all(b"".join(json.dumps(message).encode() + b"\r\n" for message in messages))
+        async with self._sending:
+            await self.stream.send_all(
+                b"".join(json.dumps(message).encode() + b"\r\n" for message in messages)
+            )
 
     async def hear(self) -> dict[str, Any]:
         """Receive one command. Raises EndOfConversation."""

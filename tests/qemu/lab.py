@@ -85,8 +85,12 @@ class Lab:
             },
         }
         self.proxy = ProxyProcess(self.namespace, self.directory, tables)
+        self.start_proxy()
+
+    def start_proxy(self) -> None:
+        """Start the proxy, again if it has ended, and wait until it protects the pair."""
         self.proxy.start()
-        self.wait_for("protection", lambda: self.proxy.status()["epoch"] >= 1)
+        self.wait_for("protection", lambda: bool(self.proxy.status()["protected"]))
 
     def wait_for(self, what: str, condition: Callable[[], bool], limit: float = 20.0) -> float:
         """Wait until something is so; gives the seconds that it took."""

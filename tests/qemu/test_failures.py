@@ -95,6 +95,21 @@ def test_in_mid_checkpoint(pair: Callable[..., Lab], lost: int, how: Callable[[M
     assert_alone(lab, survivor, hit)
 
 
+def test_the_proxy_is_killed_and_joins_the_pair_again(pair: Callable[..., Lab]) -> None:
+    lab = pair()
+    primary, secondary = lab.machines
+
+    with Connection(lab, ECHO) as connection:
+        assert connection.ask(TALK) == TALK
+        lab.proxy.kill()
+        lab.start_proxy()
+        assert connection.ask(TALK) == TALK
+        primary.kill()
+        assert connection.ask(TALK) == TALK
+
+    assert_alone(lab, secondary, primary)
+
+
 def test_an_operator_moves_the_service(pair: Callable[..., Lab]) -> None:
     lab = pair()
     primary, secondary = lab.machines
