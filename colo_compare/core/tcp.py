@@ -201,9 +201,7 @@ class TcpComparer:
         guest = flow.secondary
         stream = flow.stream
         if flow.cut:
-            # A promotion without a checkpoint that had copied this connection. Its bytes would go to wrong
-            # places of the client's stream: silence, and the client's own time-out, is the lesser harm.
-            ledger.counters.discarded[FAILOVER] += 1
+            ledger.counters.secondary[S_UNPLACED] += 1
             return
         start = flow.place(guest, frame)
         if flow.guessed:

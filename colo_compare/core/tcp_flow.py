@@ -130,11 +130,11 @@ class TcpFlow(Flow):
         self.clamped: Frame | None = None  # the last frame out, if its window was reduced
         self.clamped_ack = NOWHERE
         self.clamped_window = 0  # what the client saw, bytes
-        # What the secondary has said and the primary has not: sent on after a promotion
         # Primary frames that wait, in arrival order; None while there are none: most flows are idle
         self.queue: deque[Held] | None = None
         self.acks: deque[Held] | None = None  # lone acknowledgements that wait; `queue` has the other frames
-        self.ack_frame: Frame | None = None
+        # What the secondary has said and the primary has not: sent on after a promotion
+        self.ack_frame: Frame | None = None  # its newest acknowledgement, if the client has not seen as much
         self.loose: list[Frame] | None = None  # SYN, FIN and RST frames
         self.loose_since = 0.0
 
@@ -154,7 +154,8 @@ class TcpFlow(Flow):
             stream.matched = self.base = position
         elif self.client_ack >= self.base:
             self.guessed = False
-        elif self.client_ack <= position < self.base:
+        elif position < self.base:
+            position = max(position, self.client_ack)
             stream.start_again(position, self.base)
             self.base = position
 

@@ -82,6 +82,8 @@ class TcpRelease:
         secondary = flow.secondary
         if not secondary.placed or ack > secondary.ack:
             return False
+        if frame.end == frame.payload and not frame.flags & (SYN | FIN):
+            return True  # it occupies nothing, and a client takes it at any number of its window
         if flow.guessed and end - (frame.end - frame.payload) < flow.base and end > flow.client_ack:
             return False
         return end <= flow.stream.matched or self._agrees(flow, frame, end)
@@ -230,8 +232,6 @@ class TcpRelease:
         elif flags & RST and flow.state != CLOSED:
             flow.loose = None
             self.table.close(flow)
-        if flow.in_flight is not None and not self.ledger.has_secondary():
-            self.mirror.settle(flow)
         out = frame
         if guest.seq_offset or window != frame.window or tsval != frame.tsval:
             out = rewrite_tcp(

@@ -31,7 +31,7 @@ def test_covered_frames_go_out_in_arrival_order_over_all_flows(play: Playbook) -
         p.data(b"d"),
         p2.fin(),
         p3.datagram(b"e"),
-        p.ack(),
+        p.data(b"f"),
     ]
     for frame in frames:
         play.primary(frame)
