@@ -28,7 +28,6 @@ RETRANSMIT: Final = 1  # RFC 6298
 PERSIST: Final = 2  # zero-window probes (RFC 9293, 3.8.6.1)
 LINGER: Final = 3  # the end of TIME_WAIT, or of a FIN_WAIT_2 that nobody waits for
 
-MAX_GAPS: Final = 8  # separate runs of bytes that came out of order
 KEY_BYTES: Final = 36
 UNKNOWN: Final = -1  # a position that is not known
 
@@ -60,7 +59,10 @@ class Connection(Record):
     repeats = Word(21)  # duplicate acknowledgements in a row
     recover = Word(22)  # fast recovery ends there; UNKNOWN outside of it
     closing = Word(23)  # 1: the application will write no more
-    rexmit_to = Word(24)  # what lies below was sent before: not timed (Karn), and counted
+    resent_to = Word(24)  # in recovery: up to where lost bytes were sent again
+    resent_at = Word(25)  # when that was, or when one of them was acknowledged
+    sacks = Word(26)  # how many runs of bytes beyond snd_una the other end has
+    sacked_index: Final = 96  # MAX_RUNS pairs of words: their starts and ends, ascending
 
     # Receiving
     irs = Word(32)
@@ -71,9 +73,7 @@ class Connection(Record):
     rcv_fin = Word(37)  # where the other end's FIN lies; UNKNOWN before it came
     gaps = Word(38)  # how many runs below are used
     ack_due = Word(39)  # 1: an acknowledgement must be sent, with or without data
-    run_start: Final = (
-        41  # MAX_GAPS pairs of words: start and end of each run, ascending, most recent in `latest_run`
-    )
+    runs_index: Final = 41  # MAX_RUNS pairs of words: starts and ends of what came out of order, ascending
     latest_run = Word(57)  # start of the run that grew last: goes first in the SACK option (RFC 2018, 4)
 
     # Options and times
@@ -115,13 +115,25 @@ class Connection(Record):
 
     def runs(self) -> list[int]:
         """Give start and end of each run of bytes that came out of order, one after the other."""
-        start = self.at + self.run_start
+        start = self.at + self.runs_index
         return self.words[start : start + 2 * self.gaps].tolist()
 
     def set_runs(self, bounds: list[int]) -> None:
-        """Replace the runs; at most MAX_GAPS of them."""
+        """Replace the runs; at most MAX_RUNS of them."""
         self.gaps = len(bounds) // 2
-        start = self.at + self.run_start
+        start = self.at + self.runs_index
+        for index, bound in enumerate(bounds, start):
+            self.words[index] = bound
+
+    def sacked(self) -> list[int]:
+        """Give start and end of each run of bytes beyond snd_una that the other end has."""
+        start = self.at + self.sacked_index
+        return self.words[start : start + 2 * self.sacks].tolist()
+
+    def set_sacked(self, bounds: list[int]) -> None:
+        """Replace those runs; at most MAX_RUNS of them."""
+        self.sacks = len(bounds) // 2
+        start = self.at + self.sacked_index
         for index, bound in enumerate(bounds, start):
             self.words[index] = bound
 

@@ -1,12 +1,10 @@
 """The guest as a process: a port, a clock and a control socket around the machine."""
 
-from contextlib import suppress
 from typing import Final
 
 import trio
 
 from colo_compare.checkpoint.memory.guest_port import GuestPort
-from colo_compare.errors import PortClosed
 from colo_compare.guest import device_state
 from colo_compare.guest.clock import GuestClock
 from colo_compare.guest.device_state import DeviceState
@@ -95,17 +93,3 @@ class Shell:
         """Run on: the clock has stood still. What sleeps wakes up, as there may be other timers now."""
         self._clock.set(self._frozen, trio.current_time())
         self._sleep.cancel()
-
-
-async def run(machine: Machine, port: FramePort, control: GuestPort | None) -> None:
-    """Run a guest on an open port until cancelled, or until the port is gone.
-
-    Raises CheckpointerError when a state could not be loaded.
-    """
-    shell = Shell(machine, port)
-    async with trio.open_nursery() as nursery:
-        if control is not None:
-            nursery.start_soon(shell.serve_control, control)
-        with suppress(PortClosed):
-            await shell.run()
-        nursery.cancel_scope.cancel()

@@ -1,7 +1,7 @@
 """Segments that arrive for a connection (RFC 9293, 3.10.7.4), with the checks of RFC 5961 and RFC 7323."""
 
 from colo_compare.guest import connection as table
-from colo_compare.guest import ip, tcp_open, tcp_output, tcp_receive, tcp_recovery
+from colo_compare.guest import ip, tcp_open, tcp_output, tcp_receive, tcp_recovery, tcp_sack
 from colo_compare.guest.connection import (
     CLOSE_WAIT,
     CLOSING,
@@ -146,11 +146,14 @@ def _take_ack(turn: Turn, connection: Connection, frame: Frame, position: int, a
     if ack > connection.snd_max or ack < una - connection.snd_wnd_max:
         _challenge(turn, connection)  # RFC 5961, 5.2
         return False
+    if frame.sack_at and connection.sack:
+        tcp_sack.take_blocks(connection, frame)
     if ack > una:
         _advance(turn, connection, ack)
     elif ack == una and _repeats(connection, frame) and tcp_recovery.repeated(connection):
         turn.header.fast_retransmits += 1
         tcp_output.resend_head(turn, connection)
+    tcp_sack.check_resent(connection, turn.now)
     if ack >= una and (
         connection.snd_wl1 < position or (connection.snd_wl1 == position and connection.snd_wl2 <= ack)
     ):
@@ -182,6 +185,9 @@ def _advance(turn: Turn, connection: Connection, ack: int) -> None:
     """Take an acknowledgement of something new."""
     count = ack - connection.snd_una
     connection.snd_una = ack
+    tcp_sack.advance(connection)
+    if connection.recover != UNKNOWN:
+        connection.resent_at = turn.now  # the next of them was sent after this one
     connection.progress = 1
     if connection.retries and connection.timestamps:
         tcp_recovery.forget_backoff(connection)  # the echo says which copy has arrived: Karn's doubt is gone

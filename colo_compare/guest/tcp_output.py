@@ -1,6 +1,6 @@
 """What a connection sends: data as far as the windows allow, its FIN, acknowledgements, handshakes."""
 
-from colo_compare.guest import stream
+from colo_compare.guest import stream, tcp_sack
 from colo_compare.guest.connection import (
     CLOSED,
     ESTABLISHED,
@@ -32,6 +32,8 @@ def flush(turn: Turn, connection: Connection) -> None:
         set_timer(turn, connection)
         return
     sent = False
+    if connection.recover != UNKNOWN and connection.sacks:
+        _repair(turn, connection)
     if connection.snd_nxt < connection.snd_end + connection.closing:
         sent = _send_new(turn, connection)
     if not sent and (connection.ack_due or update_due(connection)):
@@ -47,7 +49,7 @@ def _send_new(turn: Turn, connection: Connection) -> bool:
     una = connection.snd_una
     mss = connection.mss
     closing = connection.closing
-    limit = una + min(connection.snd_wnd, connection.cwnd)
+    limit = _limit(connection)
     if position < end and limit <= position:
         return False
     raw = connection.raw
@@ -74,6 +76,27 @@ def _send_new(turn: Turn, connection: Connection) -> bool:
         return False
     _sent(turn, connection, first, position)
     return True
+
+
+def _limit(connection: Connection) -> int:
+    """Give the position up to which the other end's window and the congestion window let data go."""
+    una = connection.snd_una
+    cwnd = connection.cwnd
+    if connection.recover != UNKNOWN and connection.sacks:
+        return min(una + connection.snd_wnd, connection.snd_nxt + cwnd - tcp_sack.in_flight(connection))
+    if connection.recover == UNKNOWN:
+        # Segments have left the network, though nothing new is acknowledged: limited transmit (RFC 3042).
+        cwnd += min(connection.repeats, 2) * connection.mss
+    return una + min(connection.snd_wnd, cwnd)
+
+
+def _repair(turn: Turn, connection: Connection) -> None:
+    """In recovery: send again what is lost, as far as the congestion window allows (RFC 6675, 5, step C)."""
+    while connection.cwnd - tcp_sack.in_flight(connection) >= connection.mss:
+        hole = tcp_sack.next_hole(connection)
+        if hole is None:
+            return
+        resend(turn, connection, *hole)
 
 
 def _sent(turn: Turn, connection: Connection, first: int, position: int) -> None:
@@ -107,13 +130,20 @@ def acknowledge(turn: Turn, connection: Connection) -> None:
 
 def resend_head(turn: Turn, connection: Connection) -> None:
     """Send the first unacknowledged segment once more, whatever the windows say (RFC 5681, 3.2)."""
+    bounds = connection.sacked()
+    resend(turn, connection, connection.snd_una, bounds[0] if bounds else connection.snd_max)
+
+
+def resend(turn: Turn, connection: Connection, position: int, stop: int) -> None:
+    """Send one segment once more, from a position on, up to `stop` at most."""
     turn.header.segments_retransmitted += 1
     connection.timed = UNKNOWN
-    position = connection.snd_una
     end = connection.snd_end
-    count = min(connection.mss, end - position, connection.snd_max - position)
+    count = min(connection.mss, end - position, stop - position)
+    connection.resent_to = max(connection.resent_to, position + max(count, 1))
+    connection.resent_at = turn.now
     flags = ACK | PSH
-    if position + count == end and connection.snd_max > end:
+    if position + count == end and stop > end:
         flags |= FIN
     payload = stream.get(connection.raw, connection.send_at, connection.send_size, position, count)
     _outlet(turn, connection).emit(position, flags, payload)

@@ -1,7 +1,7 @@
 """Payload that arrives, in order or not (RFC 9293, 3.10.7.4, seventh step)."""
 
-from colo_compare.guest import stream
-from colo_compare.guest.connection import MAX_GAPS, Connection
+from colo_compare.guest import runs, stream
+from colo_compare.guest.connection import Connection
 from colo_compare.guest.turn import Turn
 
 
@@ -22,7 +22,7 @@ def take(turn: Turn, connection: Connection, position: int, payload: bytes) -> N
         return
     turn.header.out_of_order += 1
     bounds = connection.runs()
-    if _insert(bounds, first, last):
+    if runs.insert(bounds, first, last):
         _write(connection, first, payload)
         connection.set_runs(bounds)
         connection.latest_run = next(
@@ -32,30 +32,6 @@ def take(turn: Turn, connection: Connection, position: int, payload: bytes) -> N
 
 def _write(connection: Connection, position: int, payload: bytes) -> None:
     stream.put(connection.raw, connection.receive_at, connection.receive_size, position, payload)
-
-
-def _insert(bounds: list[int], first: int, last: int) -> bool:
-    """Add a run to the runs, joining those that it touches. False: there would be too many."""
-    merged: list[int] = []
-    placed = False
-    for at in range(0, len(bounds), 2):
-        start, end = bounds[at], bounds[at + 1]
-        if end < first:
-            merged += (start, end)
-        elif start > last:
-            if not placed:
-                merged += (first, last)
-                placed = True
-            merged += (start, end)
-        else:
-            first = min(first, start)
-            last = max(last, end)
-    if not placed:
-        merged += (first, last)
-    if len(merged) > 2 * MAX_GAPS:
-        return False
-    bounds[:] = merged
-    return True
 
 
 def _close_gaps(connection: Connection) -> None:

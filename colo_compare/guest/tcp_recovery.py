@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from colo_compare.guest import tcp_sack
 from colo_compare.guest.connection import UNKNOWN, Connection
 
 MIN_RTO: Final = 200_000  # microseconds, as Linux; RFC 6298 asks for a second, and allows less (section 2.4)
@@ -59,23 +60,29 @@ def acknowledged(connection: Connection, count: int) -> bool:
         connection.recover = UNKNOWN
         connection.repeats = 0
         return False
+    if connection.sacks or connection.snd_una < connection.resent_to:
+        return False  # tcp_sack knows what is missing
     # A partial acknowledgement: the next hole begins where it ends (RFC 6582, 3.2, step 3).
     connection.cwnd = max(connection.cwnd - count + mss, mss)
     return True
 
 
 def repeated(connection: Connection) -> bool:
-    """Note a duplicate acknowledgement. True: send the head once more."""
+    """Note a duplicate acknowledgement. True: recovery begins, send the head once more."""
     connection.repeats += 1
     if connection.recover != UNKNOWN:
-        connection.cwnd = min(connection.cwnd + connection.mss, 2 * connection.send_size)
+        if not connection.sacks:  # one segment has left the network (RFC 6582); else in_flight knows
+            connection.cwnd = min(connection.cwnd + connection.mss, 2 * connection.send_size)
         return False
-    if connection.repeats != REPEATS:
+    if connection.repeats < REPEATS and not tcp_sack.shows_loss(connection):
         return False
     flight = connection.snd_max - connection.snd_una
     connection.ssthresh = max(flight // 2, 2 * connection.mss)
-    connection.cwnd = connection.ssthresh + REPEATS * connection.mss
+    connection.cwnd = connection.ssthresh
+    if not connection.sacks:
+        connection.cwnd += REPEATS * connection.mss
     connection.recover = connection.snd_max
+    connection.resent_to = connection.snd_una
     connection.timed = UNKNOWN
     return True
 
@@ -90,4 +97,5 @@ def timed_out(connection: Connection) -> None:
     connection.repeats = 0
     connection.timed = UNKNOWN
     connection.snd_nxt = connection.snd_una
+    connection.set_sacked([])  # the other end may have thrown it away (RFC 2018, section 8)
     connection.rto = min(2 * connection.rto, MAX_RTO)
