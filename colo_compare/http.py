@@ -9,8 +9,8 @@ There is neither TLS nor a password: bind it to loopback, or to a network of its
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ import trio
 from colo_compare.errors import ConfigError
 
 MAX_CONNECTIONS: Final = 16
+GRACE: Final = 1.0  # seconds for which a client that is waited for keeps its place
 MAX_HEADERS: Final = 8192  # bytes of a request's line and headers
 TURN: Final = 0.005  # seconds between two stretches of work
 IDLE: Final = 75.0  # seconds for the next request to come, complete: Prometheus scrapes once a minute
@@ -85,7 +86,7 @@ async def serve_http(
     logger.info("serving %s on http://%s", ", ".join(routes), listen)
     async with trio.open_nursery() as nursery:
         task_status.started((host, port))
-        await trio.serve_listeners(Server(routes).serve, listeners, handler_nursery=nursery)
+        await Server(routes).run(listeners, nursery)
 
 
 class Server:
@@ -95,24 +96,44 @@ class Server:
         self._routes = routes
         self._turns = trio.Lock()
         self._next_turn = 0.0
-        # Those that have waited longest for their client come first.
         self._connections: dict[_Connection, trio.CancelScope] = {}
+        # Those whose client is to ask, or to take its answer, and since when: the longest first.
+        self._waiting: dict[_Connection, float] = {}
+
+    async def run(self, listeners: list[trio.SocketListener], nursery: trio.Nursery) -> None:
+        """Serve until cancelled, each connection in a task of the nursery."""
+        paced = [_Paced(listener, self.turn) for listener in listeners]
+        await trio.serve_listeners(self.serve, paced, handler_nursery=nursery)
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end."""
         connection = _Connection(stream, self.turn)
-        if len(self._connections) >= MAX_CONNECTIONS:
-            # The one that has been silent, or slow, for longest makes room: it may never end by itself.
-            self._connections.pop(next(iter(self._connections))).cancel()
+        if len(self._connections) >= MAX_CONNECTIONS and not self._make_room():
+            await trio.aclose_forcefully(stream)
+            return
         try:
             with trio.CancelScope() as scope:
                 self._connections[connection] = scope
-                await self._converse(connection, scope)
+                await self._converse(connection)
         except Exception:  # a bug, but none that a frame should suffer from
             logger.exception("an HTTP connection ended in an error")
         finally:
             self._connections.pop(connection, None)
             await trio.aclose_forcefully(stream)
+
+    def _make_room(self) -> bool:
+        """Close the connection whose client has been silent, or slow, for longest: it may never end itself.
+
+        Says whether there was one. A client that has just come is not driven out by the next one: of a crowd
+        that comes again and again, nobody would ever be served.
+        """
+        for connection, since in self._waiting.items():
+            if trio.current_time() - since < GRACE:
+                return False
+            del self._waiting[connection]
+            self._connections.pop(connection).cancel()
+            return True
+        return False
 
     async def turn(self) -> None:
         """Wait until this task may work on the loop."""
@@ -120,14 +141,25 @@ class Server:
             await trio.sleep_until(self._next_turn)
             self._next_turn = trio.current_time() + TURN
 
-    async def _converse(self, connection: "_Connection", scope: trio.CancelScope) -> None:
+    async def _converse(self, connection: "_Connection") -> None:
         # A client that goes away, says nothing or does not take its answer loses the connection, no more.
         with suppress(trio.BrokenResourceError, trio.TooSlowError, OSError):
-            while (request := await connection.receive()) is not None:
-                await connection.send(await self._answer(request))
-                # To the end of the line.
-                self._connections.pop(connection, None)
-                self._connections[connection] = scope
+            while True:
+                with self._waits(connection):
+                    request = await connection.receive()
+                if request is None:
+                    return
+                response = await self._answer(request)
+                with self._waits(connection):
+                    await connection.send(response)
+
+    @contextmanager
+    def _waits(self, connection: "_Connection") -> Iterator[None]:
+        self._waiting[connection] = trio.current_time()
+        try:
+            yield
+        finally:
+            self._waiting.pop(connection, None)
 
     async def _answer(self, request: h11.Request) -> Response:
         if request.method not in {b"GET", b"HEAD"}:
@@ -142,6 +174,24 @@ class Server:
         except Exception:
             logger.exception("answering %s failed", path)
             return Response(500, PLAIN, b"an internal error: the log has it\n")
+
+
+class _Paced(trio.abc.Listener[trio.SocketStream]):
+    """A listener that takes its turn: to accept connections is work, too."""
+
+    def __init__(self, listener: trio.SocketListener, turn: Callable[[], Awaitable[None]]) -> None:
+        self._listener = listener
+        self._turn = turn
+
+    async def accept(self) -> trio.SocketStream:
+        """Wait for a connection."""
+        await trio.lowlevel.wait_readable(self._listener.socket)
+        await self._turn()
+        return await self._listener.accept()
+
+    async def aclose(self) -> None:
+        """Listen no more."""
+        await self._listener.aclose()
 
 
 class _Connection:

@@ -29,6 +29,23 @@ async def break_down(_: Request) -> Response:
     raise ZeroDivisionError
 
 
+class Slow:
+    """A handler that holds its answers until a test wants them."""
+
+    def __init__(self) -> None:
+        self.gate = trio.Event()
+        self._count = 0
+
+    async def __call__(self, _: Request) -> Response:
+        self._count += 1
+        await self.gate.wait()
+        return Response(200, PLAIN, b"at last")
+
+    async def wait_for(self, count: int) -> None:
+        while self._count < count:
+            await wait_all_tasks_blocked(0.001)
+
+
 ROUTES = {"/hello": greet, "/bug": break_down}
 
 
@@ -79,14 +96,15 @@ class Site:
     """A server, and clients of it."""
 
     def __init__(self) -> None:
-        self.server = Server(ROUTES)
+        self.slow = Slow()
+        self.server = Server(ROUTES | {"/slow": self.slow})
         (self.listener,) = self.listeners = [trio.SocketListener(_listening())]
         self.clients: list[Client] = []
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Site"]:
         async with trio.open_nursery() as nursery:
-            await nursery.start(trio.serve_listeners, self.server.serve, self.listeners)
+            nursery.start_soon(self.server.run, self.listeners, nursery)
             yield self
             nursery.cancel_scope.cancel()
         for client in self.clients:
@@ -152,7 +170,7 @@ async def test_a_client_that_wants_to_close_is_closed(site: Site) -> None:
 
 async def test_a_path_that_is_not_there(site: Site) -> None:
     response, body = await (await site.client()).ask("/hullo")
-    assert (response.status_code, body) == (404, b"there are: /hello, /bug\n")
+    assert (response.status_code, body) == (404, b"there are: /hello, /bug, /slow\n")
 
 
 async def test_a_method_that_changes_something(site: Site) -> None:
@@ -222,7 +240,10 @@ async def test_a_bug_in_the_conversation_ends_that_conversation_only(
     assert (await (await site.client()).ask("/hello"))[0].status_code == 200
 
 
-async def test_the_one_that_is_silent_for_longest_makes_room(site: Site) -> None:
+async def test_the_one_that_is_silent_for_longest_makes_room(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "GRACE", 0.0)
     clients = [await site.client() for _ in range(MAX_CONNECTIONS)]
     await wait_all_tasks_blocked(0.01)
     for client in (clients[0], *clients[2:]):
@@ -231,6 +252,26 @@ async def test_the_one_that_is_silent_for_longest_makes_room(site: Site) -> None
     assert (await newcomer.ask("/hello"))[0].status_code == 200
     assert await clients[1].is_closed()
     assert (await clients[0].ask("/hello"))[0].status_code == 200
+
+
+async def test_nobody_makes_room_who_has_just_come(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "GRACE", 1000.0)
+    clients = [await site.client() for _ in range(MAX_CONNECTIONS)]
+    await wait_all_tasks_blocked(0.01)
+    assert await (await site.client()).is_closed()
+    for client in clients:
+        assert (await client.ask("/hello"))[0].status_code == 200
+
+
+async def test_nobody_makes_room_who_is_being_served(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "GRACE", 0.0)
+    clients = [await site.client() for _ in range(MAX_CONNECTIONS)]
+    async with trio.open_nursery() as nursery:
+        for client in clients:
+            nursery.start_soon(client.ask, "/slow")
+        await site.slow.wait_for(MAX_CONNECTIONS)
+        assert await (await site.client()).is_closed()
+        site.slow.gate.set()
 
 
 @asynccontextmanager
