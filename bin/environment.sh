@@ -62,16 +62,16 @@ want_commands() {
     done
 }
 
-# want_promtool: puts it into .venv. Installing its package would start a Prometheus server on this machine.
+# want_promtool: puts it, and Prometheus itself, into .venv. Installing the package would start a server here.
 want_promtool() {
-    if command -v promtool >/dev/null; then return; fi
+    if command -v promtool >/dev/null && command -v prometheus >/dev/null; then return; fi
     attempt "fetching promtool" fetch_promtool ||
-        say "  missing: promtool, for the tests of alerts; to get it: sudo apt-get install prometheus"
+        say "  missing: prometheus, for the tests of alerts and dashboards; to get it: sudo apt-get install prometheus"
 }
 
 fetch_promtool() {
     (cd .venv && apt-get download prometheus && dpkg-deb -x prometheus_*.deb unpacked &&
-        mv unpacked/usr/bin/promtool bin/ && rm -r unpacked prometheus_*.deb)
+        mv unpacked/usr/bin/{promtool,prometheus} bin/ && rm -r unpacked prometheus_*.deb)
 }
 
 # want_project EXTRA: .venv holds the project with this extra (may be empty).
