@@ -484,6 +484,7 @@ class Playbook:
         if (
             talk not in self._elder
             and seen.window == packet.window
+            and seen.times == sent.times
             and packet.tag in self._packets
             and packet is self._packets[packet.tag]
         ):
@@ -523,9 +524,7 @@ class Playbook:
             return
         assert seen.times[1] == sent.times[1], f"{packet}: TSecr is the client's own time"
         highest = self._highest_tsval.get(talk, seen.times[0])
-        if (
-            talk not in self._elder and seen.times[0] != highest
-        ):  # what was overtaken is as young as what overtook
+        if talk not in self._elder and seen.times[0] != highest:  # what was overtaken may be made as young
             assert seen.times[0] == sent.times[0], f"{packet}: TSval"
         ahead = (seen.times[0] - highest + 0x80000000 & 0xFFFFFFFF) - 0x80000000
         assert ahead >= 0 or talk not in self._elder, f"{packet}: TSval steps back by {-ahead}, PAWS drops it"

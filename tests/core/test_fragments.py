@@ -2,7 +2,7 @@ import pytest
 
 from colo_compare.core.fragments import Reassembly
 from colo_compare.core.ledger import Ledger
-from colo_compare.core.settings import Settings
+from colo_compare.core.settings import OBSERVE, Settings
 from colo_compare.wire.frame import UDP, Frame, parse_frame
 from tests.conversation import Clock, Conversation, Packet
 
@@ -108,3 +108,15 @@ def test_the_primarys_pieces_do_not_grow_old(ledger: Ledger) -> None:
     ledger.now = 200.0
     reassembly.age()
     assert reassembly.frames() == [piece]
+
+
+def test_what_has_passed_grows_old_and_counts_for_nothing() -> None:
+    """In observe mode nothing of the primary is held."""
+    ledger = Ledger(Settings(mode=OBSERVE, fragment_timeout=30.0), 100.0)
+    reassembly = Reassembly(ledger, True)
+    reassembly.add(parsed(packets(1))[0])
+    assert ledger.holds.frames == 0
+    ledger.now = 200.0
+    reassembly.age()
+    assert reassembly.groups == {}
+    assert ledger.counters.secondary["aged_out"] == 0

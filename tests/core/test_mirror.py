@@ -296,3 +296,14 @@ def test_each_waiting_has_a_time_of_its_own() -> None:
     play.primary(p.ack())
     play.after(0.019)
     play.after(0.002, mirrors=[two])
+
+
+def test_a_commit_that_copies_nothing_ends_a_waiting() -> None:
+    play = Playbook(dataclasses.replace(RETRY, copies_state=False))
+    c, p, _ = play.connection()
+    play.client(c.data(b"request"))
+    held = p.ack()
+    play.primary(held)
+    play.checkpoint(releases=[held])
+    play.after(2.0)
+    assert not mirror_of(play).lagging

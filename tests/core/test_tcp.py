@@ -331,3 +331,22 @@ def test_losing_the_secondary_opens_windows(play: Playbook) -> None:
     ack = p.ack(window=100)
     play.primary(ack, releases=[ack])
     play.lose_secondary(updates=[c])
+
+
+def test_a_silenced_connection_stays_in_the_account() -> None:
+    """What the next secondary says of it is no frame of the primary."""
+    play = Playbook(QUIET, protected=False)
+    c, p, s = play.tcp()
+    for end in (c, p, s):
+        end.nxt, end.rcv = 500, 500
+    play.set_mode(OBSERVE)
+    frame = p.data(b"x")
+    play.primary(frame, releases=[frame])
+    play.promote()
+    lost = s.data(b"z")
+    play.forget(lost)
+    play.primary(lost)
+    (new,) = play.protect_again()
+    before = play.proxy.counters.discarded_total()
+    play.secondary(new.data(b"y", at=501))
+    assert play.proxy.counters.discarded_total() == before

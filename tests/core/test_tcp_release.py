@@ -409,3 +409,29 @@ def test_times_of_a_primary_whose_frames_change_places_are_its_own_affair(play: 
     play.primary(two)
     play.primary(one)
     play.secondary(s.data(b"onetwo"), releases=[two, one])
+
+
+def test_an_acknowledgement_does_not_wait_behind_news(play: Playbook) -> None:
+    c, p, s = play.connection()
+    news = p.data(b"news")
+    play.primary(news)
+    play.client(c.data(b"request"))
+    ack, second = p.ack(), p.ack()
+    play.primary(ack, second)
+    play.after(1.0)
+    play.secondary(s.ack(8, at=1), releases=[ack, second])
+    play.secondary(s.data(b"news", at=1), releases=[news])
+
+
+def test_times_stay_in_order_when_something_overtakes(play: Playbook) -> None:
+    c, p, s = play.connection()
+    news = p.data(b"news")
+    play.primary(news)
+    play.after(1.0)
+    play.client(c.data(b"request"))
+    ack = p.ack()
+    play.primary(ack)
+    play.secondary(s.ack(8, at=1), releases=[ack])
+    play.secondary(s.data(b"news", at=1), releases=[news])
+    late = p.data(b"late")
+    play.both(late, s.data(b"late"))
