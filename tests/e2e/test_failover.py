@@ -1,6 +1,8 @@
 """A guest dies, at any moment; the client keeps its connection, or is told the truth."""
 
+import hashlib
 import random
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +10,8 @@ import pytest
 
 from colo_compare.demo.client import Connection, Download
 from colo_compare.demo.content import digest
-from colo_compare.demo.lab import GUEST4, GUEST6, Lab, Wiring
+from colo_compare.demo.lab import CLIENT4, GUEST4, GUEST6, Lab, Wiring
+from tests.e2e.traffic import ping
 from tests.e2e.verdict import settled
 
 MIB = 1 << 20
@@ -80,6 +83,45 @@ def test_whatever_the_wiring(pair: Callable[..., Lab], wiring: Wiring, host: str
     assert download.sha256 == digest(SIZE)
     assert again.sha256 == digest(MIB)
     assert download.stall < MAX_STALL
+    assert_promoted(lab)
+
+
+@pytest.mark.parametrize(
+    "fault", ["fault=delay:10ms", "fault_send=loss:0.02,seed:7"], ids=["lags", "misses-frames"]
+)
+def test_a_secondary_that_is_behind_takes_over(pair: Callable[..., Lab], fault: str) -> None:
+    lab = pair(ports={"secondary": fault})
+
+    with Connection(lab.client, GUEST4) as connection:
+        download = connection.download(SIZE, Once(SIZE // 2, lab.guests[0].kill))
+
+    assert download.sha256 == digest(SIZE)
+    assert download.ports[0] == download.ports[1]
+    assert_promoted(lab)
+
+
+def test_a_connection_that_a_guest_opened_goes_on(pair: Callable[..., Lab]) -> None:
+    lab = pair()
+    size = 16 * MIB
+    sha = hashlib.sha256()
+    received = 0
+    ping(lab, GUEST4, [b""])  # both guests know the client's MAC from now on
+    with lab.client.call(socket.create_server, (CLIENT4, 9000)) as listener:
+        listener.settimeout(10)
+        for guest in lab.guests:
+            guest.tell(call_out=[CLIENT4, 9000, 40000, size])
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(10)
+            while chunk := connection.recv(MIB):
+                sha.update(chunk)
+                if received < size // 2 <= received + len(chunk):
+                    lab.guests[0].kill()
+                received += len(chunk)
+            connection.sendall(b"all of it")
+
+    assert sha.hexdigest() == digest(size)
+    assert lab.guests[1].answer() == {"answer": "all of it"}
     assert_promoted(lab)
 
 
