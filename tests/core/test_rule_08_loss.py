@@ -476,3 +476,19 @@ def test_an_idle_connection_survives_a_failover() -> None:
     play.client(c.data(b"still here"), unmirrored=True)
     answer = s.data(b"me too")
     play.primary(answer, releases=[answer])
+
+
+def test_everything_that_is_flushed_is_lifted_to_the_clients_time(play: Playbook) -> None:
+    """In stream order the newest of it need not be last: its time says nothing of the others'."""
+    c, p, s = play.connection()
+    play.checkpoint()
+    s.data(b"one")  # lost on its way to the proxy
+    two = s.data(b"two")
+    play.secondary(two)
+    play.after(0.2)
+    one = s.data(b"one", at=1)
+    play.secondary(one)
+    ack = p.ack()
+    play.primary(ack, releases=[ack])
+    play.promote(flushes=[one, two])
+    play.client(c.ack(), unmirrored=True)

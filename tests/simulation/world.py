@@ -199,7 +199,10 @@ class World:
     def _machine(self, side: int) -> "Machine | None":
         if side == CLIENT:
             return self.client
-        return self.primary if side == PRIMARY else self.secondary
+        if side == PRIMARY:
+            return self.primary
+        # Before a commit stands behind it, what it hears and says is of no meaning to anybody.
+        return self.secondary if self.stands_behind else None
 
     def poll(self) -> None:
         """Let every machine that runs send what it wants to send."""
