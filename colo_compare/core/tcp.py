@@ -14,7 +14,6 @@ from colo_compare.core.counters import (
     S_AGED_OUT,
     S_OVERFLOW,
     S_UNPLACED,
-    S_UNPROTECTED,
     SUPERSEDED,
     TABLE_FULL,
     UNKNOWN_FLOW,
@@ -165,9 +164,6 @@ class TcpComparer:
     def from_secondary(self, frame: Frame) -> None:
         """Take a frame of the secondary: it lets out what the primary said, and never leaves itself."""
         ledger = self.ledger
-        if not ledger.has_secondary():
-            ledger.counters.secondary[S_UNPROTECTED] += 1
-            return
         flow = self.table.find(frame.key)
         if flow is None:
             flow = self._open_from_guest(frame)

@@ -126,7 +126,7 @@ class TcpFlow(Flow):
         self.released_end = NOWHERE
         self.released_ack = NOWHERE
         self.out_tsval = -1  # newest timestamp that it got, in the client's space
-        self.monotonic = False  # since a promotion: see that timestamps do not step back
+        self.monotonic = False  # a guest was promoted, or a frame overtook: timestamps must not step back
         self.clamped: Frame | None = None  # the last frame out, if its window was reduced
         self.clamped_ack = NOWHERE
         self.clamped_window = 0  # what the client saw, bytes
@@ -316,12 +316,13 @@ class TcpFlow(Flow):
             if not queue:
                 self.queue = None
             return
-        if self.queue is not None:
-            self.monotonic = True  # an acknowledgement overtakes: see that timestamps do not step back
-        if self.acks is not None:
-            self.acks.popleft()
-            if not self.acks:
-                self.acks = None
+        if queue is not None:
+            self.monotonic = True  # an acknowledgement overtakes
+        acks = self.acks
+        assert acks is not None  # one of the two queues begins with it
+        acks.popleft()
+        if not acks:
+            self.acks = None
 
     def take_held(self) -> list[Held]:
         """Give all frames that wait, none of which does so any more."""

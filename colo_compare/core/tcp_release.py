@@ -217,8 +217,6 @@ class TcpRelease:
             tsval = (tsval + guest.ts_offset) & _MASK
             if flow.out_tsval < 0 or diff(tsval, flow.out_tsval) >= 0:
                 flow.out_tsval = tsval
-                if flow.monotonic and flow.queue is None and not flow.rewritten():
-                    flow.monotonic = False  # one clock, and it has caught up
             elif flow.monotonic:
                 tsval = flow.out_tsval
         if end > flow.released_end:
