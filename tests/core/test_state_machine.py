@@ -65,6 +65,18 @@ class Pair(RuleBasedStateMachine):
         self.world.client.call(bytes(kinds), size, pipelined)
         self.world.poll()
 
+    @rule()
+    def call_for_a_reset(self) -> None:
+        self.world.client.call(b"X", 0, pipelined=False)
+        self.world.poll()
+
+    @precondition(lambda self: self.world.client.calls)
+    @rule(which=st.integers(0, 9))
+    def hang_up(self, which: int) -> None:
+        calls = self.world.client.calls
+        self.world.client.hang_up(calls[which % len(calls)])
+        self.world.poll()
+
     @rule(kind=st.sampled_from([b"G", b"D"]))
     def ask_datagram(self, kind: bytes) -> None:
         self.world.client.ask_datagram(kind, 2, self.world.now)

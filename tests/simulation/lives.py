@@ -7,7 +7,7 @@ from colo_compare.core.settings import Settings
 from tests.simulation.hosts import Machine
 from tests.simulation.world import COMPARING, LOADED, PAUSED, REQUESTED, World, unlucky
 
-CLIENT_WANTS = ("call", "call", "call", "datagram", "ping")
+CLIENT_WANTS = ("call", "call", "call", "call", "datagram", "datagram", "ping", "reset", "hang up")
 NETWORK_DOES = ("traffic", "traffic", "traffic", "wait")
 CHECKPOINTER_DOES = ("step", "step", "whole")
 MACHINES_DO = ("mss", "reading")
@@ -63,7 +63,12 @@ class Life:
 
     def _want(self, what: str) -> None:
         chance, world = self.chance, self.world
-        if what == "call":
+        if what == "reset":
+            world.client.call(b"X", 0, pipelined=False)
+        elif what == "hang up":
+            if world.client.calls:
+                world.client.hang_up(chance.choice(world.client.calls))
+        elif what == "call":
             kinds = bytes(chance.choice(b"GGUUDDC") for _ in range(chance.randint(1, 3)))
             world.client.call(kinds, chance.choice((0, 3, 10, 30)), chance.random() < 0.5)
         elif what == "datagram":

@@ -59,6 +59,7 @@ class Socket:
     peer_scale: int = 0
     established: bool = False
     was_reset: bool = False
+    aborting: bool = False
     out: bytearray = field(default_factory=bytearray)
     closing: bool = False
     una: int = 0
@@ -85,6 +86,9 @@ class Socket:
 
     def close(self) -> None:
         self.closing = True
+
+    def abort(self) -> None:
+        self.aborting = True
 
     @property
     def ended(self) -> bool:
@@ -114,6 +118,10 @@ class Socket:
         sent: list[Segment] = []
         if self.was_reset:
             return sent
+        if self.aborting:
+            self.was_reset = True
+            flags, ack = (RST | ACK, self.rcv) if self.established else (RST, None)
+            return [Segment(flags, self.nxt, ack, 0, b"", None, 0, ())]
         if not self.established:
             self.ack_due = math.inf
             if now >= self.timer or self.nxt == 0:
