@@ -54,6 +54,7 @@ class QemuOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     heartbeat_timeout: Duration = Duration(3)  # of each answer of a monitor
     fence: tuple[str, ...] = ()  # a program that kills a guest; a local QEMU process is killed without one
     fence_timeout: Duration = Duration(30)
+    secondary_filters: tuple[str, ...] = ()  # objects that a secondary must lose when it takes over
     tls_dir: str = ""  # with ca-cert.pem, client-cert.pem and client-key.pem
 
 
@@ -377,6 +378,9 @@ class QemuCheckpointer(Checkpointer):
         self._sequence.end()
         self._guests = {PRIMARY: survivor}
         await survivor.run_alone(fenced, self._options.fence_timeout)
+        if side == SECONDARY:
+            for name in self._options.secondary_filters:
+                await survivor.delete_object(name)
         await other.aclose()
 
 

@@ -114,6 +114,10 @@ class QemuGuest:
         """Let it, the primary, begin a checkpoint. Raises MonitorError."""
         await self.monitor.execute("migrate-set-parameters", {DELAY_PARAMETER: NEVER})
 
+    async def delete_object(self, name: str) -> None:
+        """Delete one of its objects: a network filter. Raises MonitorError."""
+        await self.monitor.execute("object-del", {"id": name})
+
     async def run_alone(self, other: Fenced, patience: float) -> None:
         """Leave the pair, whose other guest is dead, and run on as an ordinary guest.
 

@@ -115,6 +115,10 @@ class FakeQemu:
         await self.set_running(True)
         return {}
 
+    async def do_object_del(self, arguments: dict[str, Any]) -> Any:
+        self._pair.log.append(f"{self.name}: without {arguments['id']}")
+        return {}
+
     async def do_migrate_set_capabilities(self, arguments: dict[str, Any]) -> Any:
         assert arguments == {"capabilities": [{"capability": "x-colo", "state": True}]}
         return {}

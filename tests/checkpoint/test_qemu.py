@@ -303,6 +303,24 @@ async def test_the_primary_dies(pair: FakePair, running: Running) -> None:
     assert pair.log[-1] == f"secondary: {HEARTBEAT}"
 
 
+async def test_a_secondary_behind_filters_loses_them_when_it_takes_over(
+    pair: FakePair, running: Running
+) -> None:
+    async with running(secondary_filters=("f1", "f2")) as (backend, _):
+        await backend.promote(SECONDARY)
+    assert [line for line in pair.log if "without" in line] == [
+        "secondary: without f1",
+        "secondary: without f2",
+    ]
+    assert pair.log.index(f"secondary: {HEARTBEAT}") < pair.log.index("secondary: without f1")
+
+
+async def test_a_primary_keeps_its_filters(pair: FakePair, running: Running) -> None:
+    async with running(secondary_filters=("f1", "f2")) as (backend, _):
+        await backend.abandon(SECONDARY)
+    assert [line for line in pair.log if "without" in line] == []
+
+
 async def test_the_secondary_dies(pair: FakePair, running: Running) -> None:
     async with running() as (backend, proxy):
         await pair.secondary.die()

@@ -39,10 +39,16 @@ def pair(guest_image: Image) -> Iterator[Callable[..., Lab]]:
     """Give a function that boots two guests and protects them: ``pair(checkpointer={...})``."""
     with ExitStack() as stack:
 
-        def build(*, tcp: bool = False, proxy: Table | None = None, checkpointer: Table | None = None) -> Lab:
-            lab = stack.enter_context(Lab(guest_image))
+        def build(
+            kind: type[Lab] = Lab,
+            *,
+            vnet_hdr: bool = False,
+            tcp: bool = False,
+            checkpointer: Table | None = None,
+        ) -> Lab:
+            lab = stack.enter_context(kind(guest_image, vnet_hdr=vnet_hdr))
             lab.boot()
-            lab.protect(proxy=proxy, checkpointer=checkpointer, tcp=tcp)
+            lab.protect(checkpointer=checkpointer, tcp=tcp)
             return lab
 
         yield build

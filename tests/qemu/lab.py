@@ -38,7 +38,8 @@ class Lab:
 
     proxy: ProxyProcess
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, *, vnet_hdr: bool = False) -> None:
+        self.vnet_hdr = vnet_hdr
         with ExitStack() as stack:
             self.directory = Path(tempfile.mkdtemp(prefix="colo-qemu-"))
             stack.callback(shutil.rmtree, self.directory)
@@ -61,26 +62,39 @@ class Lab:
         self.client.call(link.set_up_loopback)
         self.client.call(link.set_up, "eth0", addresses=(f"{CLIENT4}/24", f"{CLIENT6}/64"))
 
-    def boot(self, extra: Sequence[str] = ()) -> None:
+    def boot(self) -> None:
         """Start both QEMUs, and wait until the primary's guest is up."""
         for machine, incoming in zip(self.machines, (False, True), strict=True):
-            machine.start(incoming=incoming, extra=extra)
+            machine.start(incoming=incoming, vnet_hdr=self.vnet_hdr, extra=self.objects(machine))
         self.machines[0].wait_until_up()
 
-    def protect(
-        self, *, proxy: Table | None = None, checkpointer: Table | None = None, tcp: bool = False
-    ) -> None:
+    def objects(self, machine: Machine) -> Sequence[str]:
+        """Give what else a QEMU is started with."""
+        return ()
+
+    def proxy_tables(self) -> dict[str, Table]:
+        """Give how the proxy is attached."""
+        return {
+            "proxy": {"mode": "protect"},
+            "ports": {"client": "packet:client", "primary": "packet:A", "secondary": "packet:B"},
+        }
+
+    def checkpointer_options(self) -> Table:
+        """Give the backend's options that belong to the wiring."""
+        return {}
+
+    def protect(self, *, checkpointer: Table | None = None, tcp: bool = False) -> None:
         """Start the proxy, which makes the pair, and wait until it is protected. `tcp`: of the monitors."""
         primary, secondary = self.machines
         tables: dict[str, Table] = {
-            "proxy": {"mode": "protect", **(proxy or {})},
-            "ports": {"client": "packet:client", "primary": "packet:A", "secondary": "packet:B"},
+            **self.proxy_tables(),
             "checkpointer": {
                 "backend": "qemu",
                 "primary": f"tcp:127.0.0.1:{primary.qmp_port}" if tcp else f"unix:{primary.qmp}",
                 "secondary": f"tcp:127.0.0.1:{secondary.qmp_port}" if tcp else f"unix:{secondary.qmp}",
                 "migrate_uri": f"unix:{secondary.migration}",
                 **PATIENT,
+                **self.checkpointer_options(),
                 **(checkpointer or {}),
             },
         }

@@ -33,8 +33,9 @@ class Machine:
         self._image = image
         self.process: subprocess.Popen[bytes]
 
-    def start(self, *, incoming: bool, extra: Sequence[str] = ()) -> None:
-        """Start it: to boot, or to take over the state of another one."""
+    def start(self, *, incoming: bool, vnet_hdr: bool = False, extra: Sequence[str] = ()) -> None:
+        """Start it: to boot, or to take over the state of another one. `vnet_hdr`: with offloads."""
+        headers = "on" if vnet_hdr else "off"
         argv = [
             "env", f"LD_PRELOAD={self._image.shim}", QEMU,
             "-name", self.name, "-accel", "tcg", "-m", MEMORY,
@@ -45,7 +46,7 @@ class Machine:
             "-qmp", f"unix:{self.qmp},server=on,wait=off",
             "-qmp", f"tcp:127.0.0.1:{self.qmp_port},server=on,wait=off",
             "-qmp", f"unix:{self.spare_qmp},server=on,wait=off",
-            "-netdev", f"tap,id=n0,ifname={self.name},script=no,downscript=no,vhost=off,vnet_hdr=off",
+            "-netdev", f"tap,id=n0,ifname={self.name},script=no,downscript=no,vhost=off,vnet_hdr={headers}",
             "-device", f"virtio-net-pci,netdev=n0,mac={MAC}",
             *extra,
         ]  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.qemu.client import ECHO, Connection, ask_datagrams, at, fetch
+from tests.qemu.drop_in import DropInLab
 from tests.qemu.image import BULK
 from tests.qemu.lab import Lab
 from tests.qemu.machine import Machine
@@ -39,6 +40,30 @@ def test_the_primary_is_killed_in_mid_transfer(pair: Callable[..., Lab]) -> None
 
     assert_alone(lab, secondary, primary)
     assert lab.counters()["promotions"] == 1
+
+
+def test_the_primary_is_killed_behind_filters(pair: Callable[..., Lab]) -> None:
+    lab = pair(DropInLab)
+    primary, secondary = lab.machines
+
+    with Connection(lab, ECHO) as idle:
+        assert idle.ask(TALK) == TALK
+        assert fetch(lab, "/bulk", progress=at(EARLY, primary.kill)) == BULK
+        assert idle.ask(TALK) == TALK
+
+    assert_alone(lab, secondary, primary)
+
+
+def test_the_secondary_is_killed_behind_filters(pair: Callable[..., Lab]) -> None:
+    lab = pair(DropInLab)
+    primary, secondary = lab.machines
+
+    with Connection(lab, ECHO) as idle:
+        assert idle.ask(TALK) == TALK
+        assert fetch(lab, "/bulk", progress=at(EARLY, secondary.kill)) == BULK
+        assert idle.ask(TALK) == TALK
+
+    assert_alone(lab, primary, secondary)
 
 
 def test_the_secondary_is_killed_in_mid_transfer(pair: Callable[..., Lab]) -> None:

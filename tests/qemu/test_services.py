@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.qemu.client import DIFFERENT, DIFFERENT_SIZE, ECHO, Connection, Load, ask_datagrams, fetch
+from tests.qemu.drop_in import DropInLab
 from tests.qemu.image import BULK, PAGE
 from tests.qemu.lab import GUEST4, GUEST6, Lab
 
 CHECKPOINTS = 200
 
 
-def test_every_service_answers(pair: Callable[..., Lab]) -> None:
-    lab = pair()
+@pytest.mark.parametrize("vnet_hdr", [False, True], ids=["plain", "offloads"])
+@pytest.mark.parametrize("kind", [Lab, DropInLab], ids=["inline", "drop-in"])
+def test_every_service_answers(pair: Callable[..., Lab], kind: type[Lab], vnet_hdr: bool) -> None:
+    lab = pair(kind, vnet_hdr=vnet_hdr)
 
     for host in (GUEST4, GUEST6):
         assert fetch(lab, host=host) == PAGE
@@ -27,8 +32,9 @@ def test_every_service_answers(pair: Callable[..., Lab]) -> None:
     assert released["matched"] > 20 * released["covered"]
 
 
-def test_what_differs_waits_for_a_checkpoint_and_is_whole(pair: Callable[..., Lab]) -> None:
-    lab = pair()
+@pytest.mark.parametrize("kind", [Lab, DropInLab], ids=["inline", "drop-in"])
+def test_what_differs_waits_for_a_checkpoint_and_is_whole(pair: Callable[..., Lab], kind: type[Lab]) -> None:
+    lab = pair(kind)
     before = lab.counters()["divergences"]["payload"]
 
     answers = set()
