@@ -1,7 +1,7 @@
 """Segments that arrive for a connection (RFC 9293, 3.10.7.4), with the checks of RFC 5961 and RFC 7323."""
 
 from colo_compare.guest import connection as table
-from colo_compare.guest import ip, tcp_open, tcp_output, tcp_receive, tcp_recovery, tcp_sack
+from colo_compare.guest import ip, tcp_open, tcp_output, tcp_receive, tcp_recovery, tcp_sack, tcp_window
 from colo_compare.guest.connection import (
     CLOSE_WAIT,
     CLOSING,
@@ -88,6 +88,7 @@ def _arrived(turn: Turn, connection: Connection, frame: Frame) -> None:
         _note_fin(connection, position + frame.end - frame.payload)
     if connection.rcv_fin == connection.rcv_nxt:
         _take_fin(turn, connection)
+    tcp_window.open_edge(connection, connection.rcv_nxt)  # what fits is taken, though it was not offered
 
 
 def _acceptable(turn: Turn, connection: Connection, frame: Frame, position: int) -> bool:

@@ -28,10 +28,14 @@ def offered(connection: Connection) -> int:
 
 
 def update_due(connection: Connection) -> bool:
-    """Say whether the application has read so much that the other end must be told."""
-    return connection.rcv_edge - connection.rcv_nxt < connection.receive_size // 2 and _worth_telling(
-        connection, connection.rcv_read + connection.receive_size
-    )
+    """Say whether the application has read so much that the other end must be told.
+
+    While it may send another 32 KiB, an acknowledgement will tell it soon enough.
+    """
+    size = connection.receive_size
+    if connection.rcv_edge - connection.rcv_nxt >= min(size, 0xFFFF) // 2:
+        return False
+    return _worth_telling(connection, connection.rcv_read + size)
 
 
 def _worth_telling(connection: Connection, free_to: int) -> bool:
