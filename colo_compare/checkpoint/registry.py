@@ -17,6 +17,7 @@ BUILT_IN: Final = {
     "null": "colo_compare.checkpoint.null:NullCheckpointer",
     "command": "colo_compare.checkpoint.command:CommandCheckpointer",
     "qemu": "colo_compare.checkpoint.qemu:QemuCheckpointer",
+    "memory": "colo_compare.checkpoint.memory.backend:MemoryCheckpointer",
 }
 
 

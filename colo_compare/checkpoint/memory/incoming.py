@@ -4,7 +4,7 @@
 
     GREETING ──HELLO*N──> IDLE ──REQUEST──> REQUESTED ──SYNC*N──> RECEIVED ──APPLY──> APPLYING
                            ^ └────ABORT─────────┴────────────────────┘                   │ applied
-                           └────────────────────RESUME──────────────────────────────  APPLIED
+                           └─────────── RESUMING <───────────────RESUME─────────────  APPLIED
 
 Pages go to the cache in IDLE and REQUESTED; the guest's memory is touched in APPLYING only, by `Apply`, when
 everything is here and checked, and then in one step. So the guest can run on from a complete state at any
@@ -57,6 +57,7 @@ from colo_compare.checkpoint.memory.states import (
     AT_IDLE,
     AT_RECEIVED,
     AT_REQUESTED,
+    AT_RESUMING,
     Sends,
 )
 
@@ -77,7 +78,7 @@ class Apply:
 
 @dataclass(frozen=True)
 class ResumeGuest:
-    """Let the guest run."""
+    """Let the guest run. Answer `resumed`."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,10 @@ class Incoming:
         timeout: float,
         now: float,
         applied: tuple[bytes, int] = NOTHING_APPLIED,
+        tracker: str = "",
     ) -> None:
-        """Take the HELLO that opens the session, what memory there is, and what was applied last.
+        """Take the HELLO that opens the session, what memory there is, and what was applied last, and
+        the name of the tracker.
 
         Raises ProtocolError, to be sent as REFUSED, for a primary with another memory.
         """
@@ -123,6 +126,7 @@ class Incoming:
         self.number = 0  # of the checkpoint under way, or of the last one
         self.applied: tuple[bytes, int] = applied
         self.failure = ""  # why the session is broken
+        self._tracker = tracker
         self._timeout = timeout
         self._heard = now
         self._open: set[int] = set()
@@ -149,7 +153,7 @@ class Incoming:
         if len(self._open) < self.channels:
             return []
         self.state = AT_IDLE
-        return [(index, welcome(*self.applied)) for index in range(self.channels)]
+        return [(index, welcome(*self.applied, self._tracker)) for index in range(self.channels)]
 
     def admit(self, channel: int, kind: int, number: int) -> None:
         """Say whether a message may come now, before its body is read. Raises ProtocolError."""
@@ -163,7 +167,7 @@ class Incoming:
     def _admit_pages(self, channel: int, number: int) -> None:
         if number > self.number:
             # Of the next checkpoint. Where this one is not decided it was aborted: the ABORT is on its way.
-            if self.state in (AT_APPLYING, AT_APPLIED):
+            if self.state in (AT_APPLYING, AT_APPLIED, AT_RESUMING):
                 raise ProtocolError("pages came while the cache is being applied")
             self._superseded = self.state != AT_IDLE
         elif self.state not in (AT_IDLE, AT_REQUESTED) or channel in self._synced:
@@ -237,8 +241,8 @@ class Incoming:
 
     def _resume(self, _channel: int, message: Message) -> tuple[Sends, list[Task]]:
         self._require(AT_APPLIED, message)
-        self.state = AT_IDLE
-        return [(0, Message(RESUMED, self.number))], [ResumeGuest()]
+        self.state = AT_RESUMING
+        return [], [ResumeGuest()]
 
     def _abort(self, _channel: int, message: Message) -> tuple[Sends, list[Task]]:
         if self.state not in (AT_REQUESTED, AT_RECEIVED) or message.number != self.number:
@@ -273,6 +277,13 @@ class Incoming:
             return []
         self.state = AT_IDLE
         return [(0, verdict(FAILED, self.number, intact, why))]
+
+    def resumed(self) -> Sends:
+        """Note that the guest runs from the new state."""
+        if self.state != AT_RESUMING:
+            return []
+        self.state = AT_IDLE
+        return [(0, Message(RESUMED, self.number))]
 
     def promoted(self) -> Sends:
         """Note that the guest runs alone."""

@@ -36,7 +36,7 @@ PING           0
 =============  ====  =======================================================================================
 from incoming  chan
 =============  ====  =======================================================================================
-WELCOME        all   the channel is open: session (16) and number (8) of the last state that was applied
+WELCOME        all   session (16) and number (8) of the last state that was applied, name of the tracker
 REFUSED        any   why the channel is closed (text)
 REPLY          0     to REQUEST
 RECEIVED       0     the new state is here, complete and checked
@@ -270,15 +270,17 @@ class Hello:
         return cls(*_HELLO.unpack(message.body))
 
 
-def welcome(session: bytes, number: int) -> Message:
-    """Give WELCOME: the last state that was applied (sixteen zeros and 0 where none was)."""
-    return Message(WELCOME, 0, _WELCOME.pack(session, number))
+def welcome(session: bytes, number: int, tracker: str) -> Message:
+    """Give WELCOME: the last state that was applied (sixteen zeros and 0 where none was), and the tracker."""
+    return Message(WELCOME, 0, _WELCOME.pack(session, number) + tracker.encode())
 
 
-def parse_welcome(message: Message) -> tuple[bytes, int]:
-    """Read WELCOME: session and number of the last state that was applied. Raises ProtocolError."""
-    session, number = _unpack(_WELCOME, message)
-    return bytes(session), int(number)
+def parse_welcome(message: Message) -> tuple[bytes, int, str]:
+    """Read WELCOME: session and number of the last state applied, the tracker. Raises ProtocolError."""
+    if len(message.body) < _WELCOME.size:
+        raise ProtocolError(f"{message} has only {len(message.body)} bytes")
+    session, number = _WELCOME.unpack_from(message.body)
+    return session, number, bytes(message.body[_WELCOME.size :]).decode(errors="replace")
 
 
 def counted(kind: int, number: int, count: int) -> Message:

@@ -94,7 +94,7 @@ class Secondary:
             return sends
         if isinstance(task, ResumeGuest):
             self.guest.running = True
-            return []
+            return session.resumed()
         if isinstance(task, PromoteGuest):
             self.guest.running = True
             return session.promoted()

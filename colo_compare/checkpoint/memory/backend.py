@@ -1,0 +1,285 @@
+"""The checkpointer for a primary on this machine and a secondary anywhere: docs/memory-checkpointer.md."""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+import msgspec
+import trio
+
+from colo_compare.checkpoint.contract import Capabilities, Checkpointer, CheckpointHandlers
+from colo_compare.checkpoint.memory.attempt import Attempt
+from colo_compare.checkpoint.memory.backlog import Backlog
+from colo_compare.checkpoint.memory.endpoint import Endpoint
+from colo_compare.checkpoint.memory.guest_control import AUTO, SocketGuest
+from colo_compare.checkpoint.memory.outgoing import Outgoing
+from colo_compare.checkpoint.memory.region import PAGE_SIZE
+from colo_compare.checkpoint.memory.sender import Sender, open_channels
+from colo_compare.checkpoint.memory.states import AT_BROKEN, AT_ENDED, AT_IDLE
+from colo_compare.checkpoint.memory.tracker import Tracker
+from colo_compare.core.actions import CheckpointRequest
+from colo_compare.core.sides import PRIMARY, SECONDARY, SIDE_NAMES
+from colo_compare.errors import CheckpointerError, CheckpointFailed, ConfigError, PromotionFailed
+from colo_compare.quantities import Duration, Size
+
+logger: Final = logging.getLogger(__name__)
+
+_RECONNECT_INTERVAL: Final = 0.1  # seconds
+
+
+class MemoryOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Options of the `memory` backend."""
+
+    primary: Annotated[str, msgspec.Meta(min_length=1)]  # path of the primary guest's control socket
+    secondary: Annotated[str, msgspec.Meta(min_length=1)]  # endpoint where the secondary's receiver listens
+    channels: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    presend_rate: Size = Size(64 << 20)  # bytes a second between checkpoints; 0B: none
+    presend_interval: Duration = Duration(0.02)  # between two looks at the tracker
+    compression: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0  # zlib's level; 0: none
+    page_checksums: bool = True
+    tracker: Literal["auto", "pagemap", "compare"] = AUTO
+    timeout: Duration = Duration(3)  # of each answer of a guest, and of the secondary's end
+    reconnect_timeout: Duration = Duration(2)  # then the secondary is lost
+    tls_dir: str = ""  # with ca-cert.pem, client-cert.pem and client-key.pem
+
+
+class MemoryCheckpointer(Checkpointer):
+    """Copies a primary's memory and device state to a secondary."""
+
+    Options = MemoryOptions
+    capabilities = Capabilities(
+        reports_pause=True,
+        reports_load=True,
+        copies_state=True,
+        can_promote=True,
+        can_fence=True,
+        starts_by_itself=False,
+    )
+
+    def __init__(self, options: MemoryOptions) -> None:
+        for key in ("presend_interval", "timeout", "reconnect_timeout"):
+            if not getattr(options, key):
+                raise ConfigError(f"$.checkpointer.{key}", "must be longer than 0s")
+        try:
+            self._endpoint = Endpoint(options.secondary, options.tls_dir)
+        except ValueError as error:
+            raise ConfigError("$.checkpointer.secondary", str(error)) from None
+        self.options: Final = options
+        self.handlers: CheckpointHandlers
+        self.guest: SocketGuest
+        self.tracker: Tracker
+        self.backlog: Backlog
+        self.sender: Sender | None = None
+        self._nursery: trio.Nursery
+        self._reconnected = trio.Event()  # set, and replaced, with each new session
+        self.lost = ""  # why there is no pair any more
+        self.busy = False  # a checkpoint is under way: nothing else is sent
+        self.committed = 0
+        self.failed = 0
+        self.presented: list[tuple[int, int]] = []  # pages and bytes sent before the pause, by channel
+        self.last: dict[str, int | float] = {}  # what the last checkpoint cost
+
+    # Running
+
+    async def run(self, handlers: CheckpointHandlers) -> None:
+        """Attach to the primary, connect to the secondary's end, and serve until cancelled.
+
+        Raises CheckpointerError when one of them is not there.
+        """
+        self.handlers = handlers
+        self.guest = await SocketGuest.attach(self.options.primary, patience=self.options.timeout)
+        failure: Exception | None = None
+        try:
+            self.tracker = self.guest.track(self.options.tracker, None)
+            async with trio.open_nursery() as self._nursery:
+                try:
+                    await self._connect()
+                    self._nursery.start_soon(self._watch_primary)
+                    self._nursery.start_soon(self._presend)
+                    await self._keep_connected()
+                except Exception as error:
+                    failure = error  # raised below: the nursery would make a group of it
+                self._nursery.cancel_scope.cancel()
+        finally:
+            self.sender = None
+            with trio.CancelScope(shield=True):
+                await self.guest.aclose()
+        if failure is not None:
+            raise failure
+
+    async def _connect(self) -> None:
+        """Open a session. Raises CheckpointerError."""
+        options = self.options
+        with trio.move_on_after(options.timeout):
+            channels = await open_channels(self._endpoint, options.channels)
+            outgoing = Outgoing(
+                os.urandom(16),
+                channels=options.channels,
+                page_size=PAGE_SIZE,
+                size=self.guest.region.size,
+                timeout=options.timeout,
+                now=trio.current_time(),
+            )
+            sender = Sender(
+                channels, outgoing, checksums=options.page_checksums, compression=options.compression
+            )
+            self._nursery.start_soon(sender.run)
+            await sender.until(AT_IDLE)
+            self.backlog = Backlog(self.guest.region.pages)
+            self.presented = [(0, 0)] * options.channels
+            self.sender = sender
+            self._reconnected.set()
+            self._reconnected = trio.Event()
+            return
+        raise CheckpointerError(f"{self._endpoint}: no session within {options.timeout:g} s")
+
+    async def _keep_connected(self) -> None:
+        while True:
+            sender = self.sender
+            assert sender is not None
+            await self._watch_session(sender)
+            if self.lost:
+                await trio.sleep_forever()
+            logger.warning("%s: the session broke: %s", self._endpoint, sender.outgoing.failure)
+            await self._reconnect(sender.outgoing.failure)
+
+    async def _watch_session(self, sender: Sender) -> None:
+        outgoing = sender.outgoing
+        while outgoing.state not in (AT_BROKEN, AT_ENDED):
+            if outgoing.guest_lost and not self.lost:
+                await self._lose_secondary(outgoing.guest_lost)
+            await sender.changed()
+
+    async def _reconnect(self, why: str) -> None:
+        with trio.move_on_after(self.options.reconnect_timeout):
+            while True:
+                try:
+                    await self._connect()
+                except CheckpointerError as error:
+                    why = str(error)
+                    await trio.sleep(_RECONNECT_INTERVAL)
+                else:
+                    return
+        await self._lose_secondary(why)
+        await trio.sleep_forever()
+
+    async def _lose_secondary(self, why: str) -> None:
+        if not self.lost:
+            self.lost = why
+            await self.handlers.guest_lost(SECONDARY, why)
+
+    async def _watch_primary(self) -> None:
+        await self.guest.wait_gone()
+        if not self.lost:
+            await self.handlers.guest_lost(PRIMARY, f"{self.options.primary}: its process has ended")
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a pair."""
+        sender = self.sender
+        return sender is not None and not self.lost and sender.outgoing.state not in (AT_BROKEN, AT_ENDED)
+
+    async def session(self) -> Sender:
+        """Give the session, or wait for the next one. Raises CheckpointFailed."""
+        return await self.session_after(None)
+
+    async def session_after(self, broken: Sender | None) -> Sender:
+        """Wait for a session that works and is not this one. Raises CheckpointFailed."""
+        with trio.move_on_after(self.options.reconnect_timeout):
+            while True:
+                sender = self.sender
+                if sender is not None and sender is not broken and sender.outgoing.state != AT_BROKEN:
+                    return sender
+                await self._reconnected.wait()
+        raise CheckpointFailed(f"{self._endpoint}: no connection to the secondary's end")
+
+    # Between checkpoints
+
+    async def _presend(self) -> None:
+        options = self.options
+        pages = int(options.presend_rate * options.presend_interval) // PAGE_SIZE
+        while options.presend_rate:
+            await trio.sleep(options.presend_interval)
+            sender = self.sender
+            if self.busy or sender is None or sender.outgoing.state != AT_IDLE:
+                continue
+            try:
+                self.backlog.note(self.tracker.look())
+                runs = self.backlog.take_quiet(max(pages, 1))
+                deliveries = await sender.transfer(runs, self.guest.region.view, copy=True)
+            except CheckpointerError:
+                continue  # a new session begins with all pages; a primary that is gone is noticed elsewhere
+            self.presented = [
+                (pages + delivery.pages, size + delivery.bytes)
+                for (pages, size), delivery in zip(self.presented, deliveries, strict=True)
+            ]
+
+    # What the proxy asks for
+
+    async def request(self, request: CheckpointRequest) -> None:
+        """Make a checkpoint, and wait for its end. Raises CheckpointerError when there is no pair."""
+        if self.sender is None or self.lost:
+            raise CheckpointerError(f"checkpointer memory has no pair of guests: {self.lost or 'call run()'}")
+        self.busy = True
+        try:
+            await Attempt(self, request.epoch).run()
+        finally:
+            self.busy = False
+
+    async def lose_primary(self, why: str) -> None:
+        """Kill a primary that does not do as it is told, where the secondary can take over."""
+        if not self.committed:
+            logger.error("the primary does not work, and the secondary could not take over yet: %s", why)
+            return
+        try:
+            await self.guest.kill()  # `_watch_primary` reports it
+        except CheckpointerError:
+            logger.exception("the primary does not work (%s), and cannot be fenced", why)
+
+    async def promote(self, side: int) -> None:
+        """Fence the other guest, and let this one run alone. Raises PromotionFailed."""
+        if self.sender is None:
+            raise PromotionFailed("checkpointer memory is not running")
+        if side != SECONDARY:
+            raise PromotionFailed("the primary is the primary: abandon the secondary instead")
+        try:
+            await self._dissolve(PRIMARY)
+        except CheckpointerError as error:
+            raise PromotionFailed(f"the {SIDE_NAMES[side]} was not promoted: {error}") from None
+
+    async def abandon(self, side: int) -> None:
+        """Fence this guest, and let the other one run alone. Raises CheckpointerError."""
+        if self.sender is None:
+            raise CheckpointerError("checkpointer memory is not running")
+        await self._dissolve(side)
+
+    async def _dissolve(self, side: int) -> None:
+        """Kill the guest on a side, and end the session. Raises CheckpointerError."""
+        before, self.lost = self.lost, f"the {SIDE_NAMES[side]} was fenced"  # its death is no news now
+        try:
+            if side == PRIMARY:
+                await self.guest.kill()
+            sender = await self.session()
+            outgoing, now = sender.outgoing, trio.current_time()
+            sender.say(outgoing.promote(now) if side == PRIMARY else outgoing.fence(now))
+            await sender.until(AT_ENDED)
+        except CheckpointerError:
+            self.lost = before
+            raise
+        if outgoing.fenced is False:
+            raise CheckpointerError(f"the secondary could not be fenced: {outgoing.failure}")
+
+    def figures(self) -> Mapping[str, int | float | str | bool]:
+        """Give the state of the session, and what the last checkpoint cost."""
+        sender = self.sender
+        figures: dict[str, int | float | str | bool] = {
+            "state": "connecting" if sender is None else self.lost or sender.outgoing.state,
+            "committed": self.committed,
+            "failed": self.failed,
+        }
+        if sender is not None:
+            figures["primary_tracker"] = self.tracker.name
+            figures["secondary_tracker"] = sender.outgoing.tracker
+            figures["backlog_pages"] = len(self.backlog)
+        return {**figures, **self.last}

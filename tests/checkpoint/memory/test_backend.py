@@ -1,0 +1,266 @@
+"""Real guest processes, real sockets, a real page table."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from colo_compare.checkpoint.memory.backend import MemoryCheckpointer, MemoryOptions
+from colo_compare.core.sides import PRIMARY, SECONDARY
+from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
+from colo_compare.quantities import Duration, Size
+from colo_compare.testing.checkpointer_contract import check_checkpointer
+from tests.checkpoint.memory.conftest import PAGES, Start, Together, receiving
+
+GOOD = ["paused", "loaded", "committed"]
+
+
+async def test_it_fulfils_the_contract(start: Start, tmp_path: Path) -> None:
+    """Each part of the check begins with a new backend: so it gets a new pair of guests each time."""
+    endpoint = f"unix:{tmp_path}/receiver.sock"
+    count = 0
+    async with trio.open_nursery() as nursery:
+
+        async def keep_receiving(
+            path: str, endpoint: str, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        ) -> None:
+            async with receiving(path, endpoint):
+                task_status.started()
+                await trio.sleep_forever()
+
+        pairs = []
+        for count in range(6):
+            primary, secondary = start(f"primary{count}"), start(f"secondary{count}")
+            endpoint = f"unix:{tmp_path}/receiver{count}.sock"
+            await nursery.start(keep_receiving, secondary.path, endpoint)
+            pairs.append(MemoryOptions(primary=primary.path, secondary=endpoint))
+        await check_checkpointer(
+            lambda: MemoryCheckpointer(pairs.pop()),
+            make_unable=lambda: MemoryCheckpointer(
+                MemoryOptions(primary=str(tmp_path / "none"), secondary=endpoint)
+            ),
+        )
+        assert len(pairs) == 1
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+async def test_each_checkpoint_makes_the_secondary_equal(
+    together: Together, channels: int, plain: bool
+) -> None:
+    async with together(channels=channels, plain=plain) as pair:
+        pair.primary.tell("write 0 300 7")
+        pair.primary.tell("device primary 100")
+        assert await pair.checkpoint() == GOOD
+        assert pair.primary.digest == pair.secondary.digest
+        pair.primary.tell("write 10 5 9")
+        pair.primary.tell("device again 300000")
+        pair.secondary.tell("write 500 3 1")
+        pair.secondary.tell("write 12 1 1")
+        assert await pair.checkpoint() == GOOD
+        assert pair.primary.digest == pair.secondary.digest
+        assert pair.reports.figures.pages == 5
+        assert pair.reports.figures.bytes is not None
+        assert pair.reports.figures.bytes > 5 * 4096 + 5 * 300000
+        assert pair.backend.sender is not None
+        assert pair.backend.sender.outgoing.pages_applied == 8
+        figures = pair.backend.figures()
+        name = "compare" if plain else "pagemap"
+        assert (figures["primary_tracker"], figures["secondary_tracker"]) == (name, name)
+        assert (figures["state"], figures["committed"], figures["last_pages"]) == ("idle", 2, 5)
+
+
+async def test_a_checkpoint_costs_what_was_written_not_what_there_is(together: Together) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        pair.primary.tell("scribble 3 4 100 9")
+        await pair.checkpoint()
+        assert pair.reports.figures.pages == 4
+        await pair.checkpoint()
+        assert pair.reports.figures.pages == 0
+
+
+async def test_quiet_pages_go_before_the_pause(together: Together) -> None:
+    async with together(
+        channels=2, presend_rate=Size(1 << 30), presend_interval=Duration(0.001), compression=1
+    ) as pair:
+        await pair.checkpoint()
+        pair.primary.tell("write 0 200 3")
+        with trio.fail_after(5):
+            while sum(pages for pages, _ in pair.backend.presented) < 200:  # noqa: ASYNC110 - it has no event
+                await trio.sleep(0.001)
+        assert await pair.checkpoint() == GOOD
+        assert pair.reports.figures.pages == 0
+        assert pair.reports.figures.detail is not None
+        assert pair.reports.figures.detail["pages_before"] == 200
+        assert int(pair.reports.figures.detail["bytes_before"]) < 200 * 4096 / 10
+        assert int(pair.reports.figures.detail["channel_1_bytes_before"]) > 0
+        assert pair.primary.digest == pair.secondary.digest
+
+
+async def test_a_cancelled_request_leaves_both_guests_running(together: Together) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        pair.primary.tell("write 1 1 1")
+        before = pair.secondary.digest
+        with trio.CancelScope() as scope:
+            pair.reports.on["paused"] = scope.cancel
+            await pair.checkpoint()
+        assert pair.reports.seen == ["paused"]
+        assert pair.secondary.digest == before
+        assert pair.primary.tell("write 2 1 2") == "done"
+        pair.reports.on.clear()
+        assert await pair.checkpoint() == GOOD
+        assert pair.primary.digest == pair.secondary.digest
+
+
+async def test_a_decision_is_carried_out_when_the_request_is_cancelled_after_it(together: Together) -> None:
+    async with together() as pair:
+        pair.primary.tell("write 1 1 1")
+        with trio.CancelScope() as scope:
+            pair.reports.on["loaded"] = scope.cancel
+            await pair.checkpoint()
+        assert pair.reports.seen == ["paused", "loaded"]
+        assert pair.primary.digest == pair.secondary.digest
+        pair.reports.on.clear()
+        assert await pair.checkpoint() == GOOD
+
+
+async def test_a_broken_connection_leaves_the_old_state_and_is_made_again(together: Together) -> None:
+    async with together(channels=2) as pair:
+        await pair.checkpoint()
+        before = pair.secondary.digest
+        pair.primary.tell("write 1 100 1")
+
+        def cut() -> None:
+            sender = pair.backend.sender
+            assert sender is not None
+            sender.outgoing.broke("cut by the test")
+            sender.say([])
+
+        pair.reports.on["paused"] = cut
+        assert await pair.checkpoint() == ["paused", "failed, intact"]
+        assert "cut by the test" in pair.reports.details[0]
+        assert pair.secondary.digest == before
+        pair.reports.on.clear()
+        assert await pair.checkpoint() == GOOD
+        assert pair.primary.digest == pair.secondary.digest
+        assert pair.reports.figures.pages == PAGES  # all of it: nobody knows what was lost
+
+
+async def test_a_primary_that_dies_when_all_is_sent_leaves_its_last_state(together: Together) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        pair.primary.tell("write 1 1 1")
+        digest = pair.primary.digest
+        pair.reports.on["paused"] = pair.primary.stop
+        assert await pair.checkpoint() == GOOD
+        assert pair.secondary.digest == digest
+        await pair.reports.lost_event.wait()
+        assert pair.reports.lost[0][0] == PRIMARY
+
+
+async def test_a_primary_that_hangs_is_killed_once_the_secondary_can_take_over(together: Together) -> None:
+    async with together(timeout=Duration(0.2)) as pair:
+        await pair.checkpoint()
+        pair.primary.tell("hang")
+        assert await pair.checkpoint() == ["failed, intact"]
+        assert "did not stop within 0.2 s" in pair.reports.details[0]
+        await pair.reports.lost_event.wait()
+        assert pair.reports.lost[0][0] == PRIMARY
+        pair.primary.process.wait()
+        assert not pair.primary.alive
+
+
+async def test_a_secondary_that_cannot_load_is_lost(together: Together) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        pair.secondary.tell("spoil")
+        assert await pair.checkpoint() == ["paused", "failed, spoilt"]
+        assert "this state makes no sense" in pair.reports.details[0]
+        await pair.receiving.ended.wait()
+        assert "no complete state any more" in str(pair.receiving.error)
+
+
+async def test_the_death_of_the_secondary_is_told(together: Together) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        pair.secondary.stop()
+        with trio.fail_after(5):
+            await pair.reports.lost_event.wait()
+        why = "the secondary guest is gone: its process has ended"
+        assert pair.reports.lost == [(SECONDARY, why)]
+        await pair.receiving.ended.wait()
+        assert str(pair.receiving.error) == why
+
+
+async def test_a_receiver_that_is_gone_is_a_lost_secondary(together: Together) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        pair.receiving.scope.cancel()
+        with trio.fail_after(5):
+            await pair.reports.lost_event.wait()
+        assert pair.reports.lost[0][0] == SECONDARY
+        assert "no secondary listens there" in pair.reports.lost[0][1]
+        assert pair.secondary.tell("write 1 1 1") == "done"  # the guest runs on
+        assert not pair.backend.ready
+        with pytest.raises(CheckpointerError, match="has no pair"):
+            await pair.checkpoint()
+
+
+async def test_a_promotion_kills_the_primary_first(together: Together) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        await pair.backend.promote(SECONDARY)
+        pair.primary.process.wait()
+        assert pair.secondary.tell("write 1 1 1") == "done"
+        assert not pair.backend.ready
+        assert pair.reports.lost == []
+        with pytest.raises(PromotionFailed, match="primary is the primary"):
+            await pair.backend.promote(PRIMARY)
+
+
+async def test_abandoning_kills_that_guest(together: Together) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        await pair.backend.abandon(SECONDARY)
+        pair.secondary.process.wait()
+        assert pair.primary.tell("write 1 1 1") == "done"
+        assert pair.reports.lost == []
+
+
+async def test_a_survivor_becomes_the_primary_of_a_new_pair(
+    together: Together, start: Start, tmp_path: Path
+) -> None:
+    async with together() as pair:
+        pair.primary.tell("write 1 1 1")
+        await pair.checkpoint()
+        await pair.backend.promote(SECONDARY)
+        survivor, third = pair.secondary, start("third")
+        endpoint = f"unix:{tmp_path}/again.sock"
+        backend = MemoryCheckpointer(MemoryOptions(primary=survivor.path, secondary=endpoint))
+        pair.backend = backend
+        async with receiving(third.path, endpoint), trio.open_nursery() as nursery:
+            nursery.start_soon(backend.run, pair.reports)
+            with trio.fail_after(5):
+                while not backend.ready:  # noqa: ASYNC110 - the contract has no event for it
+                    await trio.sleep(0.001)
+            assert await pair.checkpoint() == GOOD
+            nursery.cancel_scope.cancel()
+        assert survivor.digest == third.digest
+
+
+@pytest.mark.parametrize("key", ["presend_interval", "timeout", "reconnect_timeout"])
+def test_times_of_no_length_are_refused(key: str) -> None:
+    options = MemoryOptions(primary="/p", secondary="unix:/s", **{key: Duration(0)})  # type: ignore[arg-type]  # by name
+    with pytest.raises(ConfigError, match=rf"\$\.checkpointer\.{key}: must be longer"):
+        MemoryCheckpointer(options)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"), [("udp:host:1", "is no endpoint"), ("tls:host:1", "needs tls_dir")]
+)
+def test_an_endpoint_that_cannot_be_meant_is_refused(endpoint: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        MemoryCheckpointer(MemoryOptions(primary="/p", secondary=endpoint))
