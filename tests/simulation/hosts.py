@@ -275,6 +275,7 @@ class Client(Machine):
         """Open a connection with one request of each kind."""
         requests = [self._request(bytes((kind,)), size) for kind in kinds]
         socket = self._open(10000 + len(self.calls), SERVICE, active=True)
+        socket.keep_alive = True  # a reset may get lost, and nobody repeats it unasked
         self.calls.append(Call(socket, requests, pipelined))
         self.act()
 

@@ -14,6 +14,7 @@ from tests.frames import ACK, FIN, PSH, RST, SYN, Dissected
 FIRST_RTO = 0.2
 LAST_RTO = 1.6
 DELAYED_ACK = 0.04
+KEEP_ALIVE = 5.0
 BURST = 8  # segments in flight
 
 
@@ -54,6 +55,7 @@ class Socket:
     sack: bool = True
     active: bool = False
     mss: int = 100
+    keep_alive: bool = False  # ask a silent peer whether it is still there
 
     peer_isn: int | None = None
     peer_scale: int = 0
@@ -139,6 +141,8 @@ class Socket:
             self.top = max(self.top, self.nxt)
         if self.una < end and self.timer == math.inf:
             self._arm(now, back_off=False)
+        if self.keep_alive and self.timer == math.inf and not self.finished:
+            self.timer = now + KEEP_ALIVE
         if now >= self.ack_due and not sent:
             sent.append(self._make(self.nxt, 0, host_ms))
         if sent:
@@ -148,6 +152,8 @@ class Socket:
     def _retransmit(self, now: float, host_ms: int, chance: random.Random, sent: list[Segment]) -> None:
         if self.una == self._stream_end():
             self.timer = math.inf
+            if self.keep_alive and not self.finished:
+                sent.append(self._make(self.una - 1, 0, host_ms))
             return
         if self.una < self.top:
             size = min(self.top - self.una, chance.randint(1, 2 * self.mss))
