@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pyroute2 import IPRoute
 
@@ -37,6 +37,7 @@ class Lab:
     """Everything above, until the end of a ``with`` statement. `machines[0]` is the primary at first."""
 
     proxy: ProxyProcess
+    kernel: ClassVar[str] = ""  # more arguments for the guests' kernel
 
     def __init__(self, image: Image, *, vnet_hdr: bool = False) -> None:
         self.vnet_hdr = vnet_hdr
@@ -65,7 +66,9 @@ class Lab:
     def boot(self) -> None:
         """Start both QEMUs, and wait until the primary's guest is up."""
         for machine, incoming in zip(self.machines, (False, True), strict=True):
-            machine.start(incoming=incoming, vnet_hdr=self.vnet_hdr, extra=self.objects(machine))
+            machine.start(
+                incoming=incoming, vnet_hdr=self.vnet_hdr, kernel=self.kernel, extra=self.objects(machine)
+            )
         self.machines[0].wait_until_up()
 
     def objects(self, machine: Machine) -> Sequence[str]:

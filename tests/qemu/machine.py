@@ -33,15 +33,18 @@ class Machine:
         self._image = image
         self.process: subprocess.Popen[bytes]
 
-    def start(self, *, incoming: bool, vnet_hdr: bool = False, extra: Sequence[str] = ()) -> None:
-        """Start it: to boot, or to take over the state of another one. `vnet_hdr`: with offloads."""
+    def start(self, *, incoming: bool, vnet_hdr: bool, kernel: str, extra: Sequence[str]) -> None:
+        """Start it: to boot, or to take over the state of another one.
+
+        `vnet_hdr`: with offloads. `kernel`: more arguments for the kernel. `extra`: more of them for QEMU.
+        """
         headers = "on" if vnet_hdr else "off"
         argv = [
             "env", f"LD_PRELOAD={self._image.shim}", QEMU,
             "-name", self.name, "-accel", "tcg", "-m", MEMORY,
             "-nodefaults", "-no-user-config", "-display", "none",
             "-no-reboot", "-kernel", str(self._image.kernel), "-initrd", str(self._image.initramfs),
-            "-append", "console=ttyS0 quiet panic=-1 tsc=reliable",
+            "-append", f"console=ttyS0 quiet panic=-1 tsc=reliable {kernel}",
             "-serial", f"file:{self._serial}",
             "-qmp", f"unix:{self.qmp},server=on,wait=off",
             "-qmp", f"tcp:127.0.0.1:{self.qmp_port},server=on,wait=off",
