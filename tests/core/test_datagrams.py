@@ -308,3 +308,14 @@ def test_only_what_is_unmatched_is_flushed(play: Playbook) -> None:
     both = p.datagram(b"both")
     play.primary(both, releases=[both])
     play.promote(flushes=[mine])
+
+
+def test_what_aged_out_makes_room() -> None:
+    play = Playbook(dataclasses.replace(QUIET, max_flow_bytes=100))
+    _, p, s = play.datagrams()
+    play.secondary(s.datagram(bytes(60)), s.datagram(bytes(61)))
+    play.after(10.0)
+    play.secondary(s.datagram(b"\1" * 60), s.datagram(b"\2" * 60))
+    assert play.proxy.counters.secondary["overflow"] == 0
+    frames = [p.datagram(b"\1" * 60), p.datagram(b"\2" * 60)]
+    play.primary(*frames, releases=frames)

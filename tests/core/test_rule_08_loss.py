@@ -8,7 +8,7 @@ import pytest
 from colo_compare.core.actions import ModeChanged, Promoted, SideLost
 from colo_compare.core.settings import BLOCK, Settings
 from tests import frames
-from tests.frames import ACK, dissect
+from tests.frames import ACK, SYN, dissect
 from tests.playbook import ANYTHING, Playbook
 
 QUIET = Settings(mirror_retry=math.inf, announce=False)
@@ -491,4 +491,16 @@ def test_everything_that_is_flushed_is_lifted_to_the_clients_time(play: Playbook
     ack = p.ack()
     play.primary(ack, releases=[ack])
     play.promote(flushes=[one, two])
+    play.client(c.ack(), unmirrored=True)
+
+
+def test_a_stale_syn_ack_of_the_secondary_does_not_end_a_connection(play: Playbook) -> None:
+    """A late copy from a connection that used the same ports before; the primary never says the like."""
+    c, p, s = play.connection()
+    play.both(p.data(b"x"), s.data(b"x"))
+    play.secondary(s.segment(SYN | ACK, at=-20_000, ack=1))
+    play.after(10.0)
+    play.promote()
+    more = s.data(b"more")
+    play.primary(more, releases=[more])
     play.client(c.ack(), unmirrored=True)

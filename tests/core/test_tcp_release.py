@@ -435,3 +435,30 @@ def test_times_stay_in_order_when_something_overtakes(play: Playbook) -> None:
     play.secondary(s.data(b"news", at=1), releases=[news])
     late = p.data(b"late")
     play.both(late, s.data(b"late"))
+
+
+def test_what_a_commit_covers_offers_what_the_primary_offers(play: Playbook) -> None:
+    """The secondary is its copy by then, and offers the same."""
+    c, p, s = play.connection(syn_window=1)
+    play.secondary(s.ack(window=10))
+    held = p.data(b"x", window=400)
+    play.primary(held)
+    play.checkpoint(releases=[held])
+    assert play.offer(c) == 1 + (400 << 7)
+
+
+def test_a_small_step_that_opens_the_whole_window_is_worth_it(play: Playbook) -> None:
+    c, p, s = play.connection(scale=0, syn_window=1)
+    play.client(c.data(b"x"))
+    play.secondary(s.ack(window=8000))
+    ack = p.ack(window=8100)
+    play.primary(ack, releases=[ack])
+    play.secondary(s.ack(window=8050))
+    play.secondary(s.ack(window=8100), updates=[c])
+    assert play.offer(c) == 2 + 8100
+
+
+def test_a_connection_that_was_reset_is_closed(play: Playbook) -> None:
+    _, p, s = play.connection()
+    play.both(p.rst(), s.rst())
+    assert play.proxy.flows()["closed"] == 1
