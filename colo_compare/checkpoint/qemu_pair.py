@@ -10,7 +10,7 @@ from colo_compare.errors import CheckpointerError
 
 logger: Final = logging.getLogger(__name__)
 
-# COLO's checkpoints do not work in these at all: the primary stops at the first one for ever.
+# COLO does not work in these.
 BROKEN: Final = ((10, 0), (10, 1))
 _NEEDED: Final = frozenset(("query-colo-status", "x-colo-lost-heartbeat"))
 _CAPABILITY: Final = "x-colo"
