@@ -66,6 +66,11 @@ class Ledger:
         self.counters.mirrored += 1
         self._actions.to_secondary.append(frame)
 
+    def turn_to_primary(self) -> None:
+        """Give the guest that is promoted what was to go to it as the secondary."""
+        self._actions.to_primary += self._actions.to_secondary
+        self._actions.to_secondary = []
+
     def hold(self, held: Held) -> None:
         """Keep a frame until the secondary has said the same."""
         self.holds.add(held)

@@ -16,6 +16,7 @@ from colo_compare.core.counters import (
     OBSERVED,
     PERIODIC,
     S_FLUSHED,
+    S_OVERFLOW,
     S_UNPROTECTED,
     S_VOID,
     STARTUP,
@@ -41,6 +42,7 @@ class Pair:
         self.primary_waiting: list[Frame] = []  # what the primary sent after it paused: of the next epoch
         self.primary_waiting_bytes = 0
         self.secondary_waiting: list[Frame] = []  # what the secondary sent since then
+        self.secondary_waiting_bytes = 0
 
     def held_frames(self) -> int:
         """Give the number of primary frames that have been neither released nor discarded."""
@@ -64,10 +66,16 @@ class Pair:
 
     def from_secondary(self, frame: Frame) -> None:
         """Take a frame of the secondary, now or when it is known which state it came from."""
-        if self.ledger.epochs.state == PAUSED:
-            self.secondary_waiting.append(frame)
-        else:
+        if self.ledger.epochs.state != PAUSED:
             self.dispatch.from_secondary(frame)
+            return
+        settings = self.ledger.settings
+        full = len(self.secondary_waiting) >= settings.max_held_frames
+        if full or self.secondary_waiting_bytes >= settings.max_held_bytes:
+            self.ledger.counters.secondary[S_OVERFLOW] += 1
+        else:
+            self.secondary_waiting.append(frame)
+            self.secondary_waiting_bytes += len(frame.data)
 
     def from_client(self, frame: Frame) -> None:
         """Take a frame of the client, now or after the commit: not with old offsets to a new state."""
@@ -91,6 +99,7 @@ class Pair:
         primary = self.primary_waiting
         client = self.client_waiting
         self.secondary_waiting = []
+        self.secondary_waiting_bytes = 0
         self.primary_waiting = []
         self.primary_waiting_bytes = 0
         self.client_waiting = []
@@ -134,6 +143,7 @@ class Pair:
         """Make void what the secondary sent from a state that it no longer has."""
         self.ledger.counters.secondary[S_VOID] += len(self.secondary_waiting)
         self.secondary_waiting = []
+        self.secondary_waiting_bytes = 0
 
     def commit(self) -> None:
         """Release what is covered, make void what the secondary had said, start the next epoch (rule 7)."""
@@ -192,6 +202,7 @@ class Pair:
         released = 0 if block else self.held_frames()
         ledger.counters.secondary[S_UNPROTECTED] += len(self.secondary_waiting)
         self.secondary_waiting = []
+        self.secondary_waiting_bytes = 0
         self.end_pair(BLOCK if block else SOLO, "the secondary is lost")
         ledger.tell(SideLost(ledger.now, SECONDARY, released, 0))
 
@@ -220,8 +231,10 @@ class Pair:
             return
         epochs = ledger.epochs
         if epochs.state == PAUSED and epochs.loaded:
-            # The new state is the only one that the secondary has: the commit happened, unheard.
+            # The new state is the only one that the secondary has: the commit happened, unheard. What it
+            # mirrors once more is for the guest that is the primary from now on.
             self.commit()
+            ledger.turn_to_primary()
         discarded = ledger.discard_all() + len(self.primary_waiting)
         ledger.counters.discarded[FAILOVER] += len(self.primary_waiting)
         self.primary_waiting = []
@@ -231,6 +244,7 @@ class Pair:
         for frame in self.secondary_waiting:
             self.dispatch.from_secondary(frame)
         self.secondary_waiting = []
+        self.secondary_waiting_bytes = 0
         flushed, flows, rewritten = self.dispatch.tcp.promote()
         flushed += self.dispatch.datagrams.promote()
         flushed += self.dispatch.secondary_fragments.frames()
