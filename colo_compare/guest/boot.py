@@ -77,4 +77,5 @@ def boot(raw: memoryview, geometry: Geometry, identity: Identity) -> None:
     header.secret = hashlib.sha256(identity.secret.encode()).digest()
     header.next_due = NEVER
     header.next_port = FIRST_PORT
+    header.challenge_second = -1  # none has begun: the first one fills up what may be sent in it
     header.magic = MAGIC

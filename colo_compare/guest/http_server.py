@@ -51,9 +51,9 @@ def _take_head(turn: Turn, connection: Connection) -> bool:
         return False
     head, found, _ = stream.peek(connection, min(waiting, LONGEST_HEAD)).partition(END)
     if not found:
-        if waiting >= LONGEST_HEAD or stream.ended(connection):
+        if waiting >= LONGEST_HEAD:
             _refuse(turn, connection, "431 Request Header Fields Too Large")
-        return False
+        return _give_up_at_end(connection)
     try:
         request = http_request.parse(head)
         going = _begin(turn, connection, request, len(head) + len(END))
@@ -138,16 +138,18 @@ def _take_digest(turn: Turn, connection: Connection) -> bool:
         stream.consume(connection, count)
         connection.left -= count
         connection.offset += count
-    if connection.left or stream.room(connection) < _ROOM:
+    if connection.left:
         return _give_up_at_end(connection)
+    if stream.room(connection) < _ROOM:
+        return False
     connection.phase = _HEAD
     _answer(turn, connection, "200 OK", b"%08x %d\n" % (connection.digest, connection.offset))
     return True
 
 
 def _give_up_at_end(connection: Connection) -> bool:
-    """Close a connection whose client ended in the middle of a body."""
-    if stream.ended(connection):
+    """Close a connection whose client ended in the middle of a request. False: nothing more to do now."""
+    if stream.finished(connection) and not connection.closing:
         stream.close(connection)
     return False
 

@@ -20,9 +20,14 @@ def _fin(connection: Connection) -> int:
     return 1 if connection.rcv_fin != UNKNOWN and connection.rcv_nxt > connection.rcv_fin else 0
 
 
+def finished(connection: Connection) -> bool:
+    """Say whether the other end will send nothing more."""
+    return _fin(connection) == 1
+
+
 def ended(connection: Connection) -> bool:
     """Say whether the other end will send nothing more, and all is read."""
-    return _fin(connection) == 1 and unread(connection) == 0
+    return finished(connection) and unread(connection) == 0
 
 
 def peek(connection: Connection, count: int) -> bytes:

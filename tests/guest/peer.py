@@ -1,4 +1,4 @@
-"""A guest and who talks with it: frames are made and taken apart by `tests.frames`, not by the guest's code."""
+"""A guest and who talks with it: `tests.frames` makes the frames and takes them apart, not the guest."""
 
 import struct
 from dataclasses import dataclass, field
@@ -18,12 +18,14 @@ from tests.frames import (
     Dissected,
     dissect,
     ethernet,
+    icmp_message,
     ipv4,
     ipv6,
     tcp_options,
     tcp_segment,
 )
 
+GROUP = bytes.fromhex("ff0200000000000000000001ff000002")
 SMALL = Geometry(connections=4, send_bytes=8192, receive_bytes=8192, entries=8, value_bytes=4096)
 IDENTITY = Identity(mac="02:50:00:00:00:02", address4="10.0.0.2/24", address6="fd00::2/64", secret="test")
 
@@ -50,6 +52,16 @@ def arp_message(operation: int, target_ip: bytes = GUEST_IP4, sender_ip: bytes =
     body = struct.pack(">HHBBH", 1, 0x0800, 6, 4, operation) + CLIENT_MAC + sender_ip
     body += (bytes(6) if operation == 1 else GUEST_MAC) + target_ip
     return ethernet(body, 0x0806, CLIENT_MAC, b"\xff" * 6 if operation == 1 else GUEST_MAC)
+
+
+def solicit(
+    sender: bytes = CLIENT_IP6, target: bytes = GUEST_IP6, ttl: int = 255, option: bool = True
+) -> bytes:
+    body = icmp_message(
+        sender, GROUP, 135, 0, bytes(4), target + (b"\x01\x01" + CLIENT_MAC if option else b"")
+    )
+    mac = b"\x33\x33" + GROUP[12:]
+    return ethernet(ipv6(body, 58, sender, GROUP, 0, ttl=ttl), 0x86DD, CLIENT_MAC, mac)
 
 
 def take_apart(frames: list[bytes]) -> list[Dissected]:

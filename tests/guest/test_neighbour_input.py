@@ -13,20 +13,9 @@ from tests.frames import (
     icmp_message,
     ipv6,
 )
-from tests.guest.peer import arp_message, new_machine, take_apart
+from tests.guest.peer import arp_message, new_machine, solicit, take_apart
 
-GROUP = bytes.fromhex("ff0200000000000000000001ff000002")
 ALL_NODES = bytes.fromhex("ff020000000000000000000000000001")
-
-
-def solicit(
-    sender: bytes = CLIENT_IP6, target: bytes = GUEST_IP6, ttl: int = 255, option: bool = True
-) -> bytes:
-    body = icmp_message(
-        sender, GROUP, 135, 0, bytes(4), target + (b"\x01\x01" + CLIENT_MAC if option else b"")
-    )
-    mac = b"\x33\x33" + GROUP[12:]
-    return ethernet(ipv6(body, 58, sender, GROUP, 0, ttl=ttl), 0x86DD, CLIENT_MAC, mac)
 
 
 def test_an_arp_request_is_answered() -> None:

@@ -1,5 +1,7 @@
 """What a connection sends: windows, retransmission, recovery, probes."""
 
+from itertools import pairwise
+
 import pytest
 
 from colo_compare.demo.content import blocks
@@ -111,7 +113,7 @@ def test_each_time_out_doubles_the_next_until_the_client_is_given_up() -> None:
         times += [peer.now] if said else []
         assert len(times) < 20
     assert len(times) == 15
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(times)]
     assert gaps[1] == pytest.approx(2 * gaps[0], rel=0.01)
     assert max(gaps) == 60
 
@@ -144,9 +146,7 @@ def test_three_duplicates_bring_the_lost_segment_at_once() -> None:
 def test_a_partial_acknowledgement_brings_the_next_hole() -> None:
     peer = Peer(new_machine(), sack=False).open()
     behind = lose_one(peer)
-    for _ in range(4):
-        said = peer.acknowledge()
-    assert len(said) == 1
+    assert [len(peer.acknowledge()) for _ in range(4)] == [0, 0, 0, 1]
     peer.hear(behind[1:])  # the first of those behind it was lost too
     (again,) = peer.acknowledge()
     assert len(again.payload) == MSS
