@@ -25,13 +25,14 @@ class Pair(RuleBasedStateMachine):
     @initialize(
         seed=SEEDS,
         times=st.booleans(),
+        version=st.sampled_from([4, 6]),
         reports_pause=st.booleans(),
         reports_load=st.booleans(),
         coalesce=st.sampled_from([0.0, 0.02]),
         mirror_retry=st.sampled_from([0.02, math.inf]),
     )
     def begin(
-        self, seed: int, times: bool, reports_pause: bool, reports_load: bool, coalesce: float,
+        self, seed: int, times: bool, version: int, reports_pause: bool, reports_load: bool, coalesce: float,
         mirror_retry: float,
     ) -> None:  # fmt: skip
         chosen = Settings(
@@ -42,7 +43,7 @@ class Pair(RuleBasedStateMachine):
             mirror_retry=mirror_retry,
             reports_pause=reports_pause,
         )
-        self.world = World(seed, chosen, times=times, reports_load=reports_load)
+        self.world = World(seed, chosen, times=times, version=version, reports_load=reports_load)
         self.world.whole_checkpoint()
 
     def in_state(self, *states: str) -> bool:

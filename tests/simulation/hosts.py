@@ -11,6 +11,7 @@ import random
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tests import frames
 from tests.frames import ACK, RST, SYN, Dissected, dissect
@@ -59,10 +60,11 @@ class Machine:
 
     mac: bytes
     peer_mac: bytes
-    ip: bytes
-    peer_ip: bytes
+    addresses: ClassVar[dict[int, tuple[bytes, bytes]]]  # by IP version: its own, and the other end's
 
-    def __init__(self, seed: int, times: bool) -> None:
+    def __init__(self, seed: int, times: bool, version: int) -> None:
+        self.version = version
+        self.ip, self.peer_ip = self.addresses[version]
         self.random = random.Random(seed)
         self.times = times
         self.sockets: dict[tuple[int, int], Socket] = {}
@@ -128,8 +130,17 @@ class Machine:
 
     def _packet(self, protocol: int, payload: bytes) -> bytes:
         self.tag = (self.tag + 1) & 0xFFFF
-        packet = frames.ipv4(payload, protocol, self.ip, self.peer_ip, self.tag)
-        return frames.ethernet(packet, 0x0800, self.mac, self.peer_mac)
+        if self.version == 4:
+            packet = frames.ipv4(payload, protocol, self.ip, self.peer_ip, self.tag)
+            return frames.ethernet(packet, 0x0800, self.mac, self.peer_mac)
+        packet = frames.ipv6(payload, protocol, self.ip, self.peer_ip, self.tag)
+        return frames.ethernet(packet, 0x86DD, self.mac, self.peer_mac)
+
+    def _echo(self, reply: bool, rest: bytes, payload: bytes) -> bytes:
+        kind, protocol = (
+            ((8, 0)[reply], frames.ICMP) if self.version == 4 else ((128, 129)[reply], frames.ICMP6)
+        )
+        return self._packet(protocol, frames.icmp_message(self.ip, self.peer_ip, kind, 0, rest, payload))
 
     def _reset(self, seen: Dissected) -> list[bytes]:
         """Answer a segment of no connection (RFC 9293, section 3.5.2)."""
@@ -149,10 +160,13 @@ class Guest(Machine):
     """One of the two that serve. A checkpoint copies everything but its chance and its frame numbers."""
 
     mac, peer_mac = frames.GUEST_MAC, frames.CLIENT_MAC
-    ip, peer_ip = frames.GUEST_IP4, frames.CLIENT_IP4
+    addresses: ClassVar[dict[int, tuple[bytes, bytes]]] = {
+        4: (frames.GUEST_IP4, frames.CLIENT_IP4),
+        6: (frames.GUEST_IP6, frames.CLIENT_IP6),
+    }
 
-    def __init__(self, seed: int, times: bool, tag: int) -> None:
-        super().__init__(seed, times)
+    def __init__(self, seed: int, times: bool, version: int, tag: int) -> None:
+        super().__init__(seed, times, version)
         self.tag = tag
         self.history = History()
         self.datagrams: dict[bytes, bytes] = {}  # answers by request: a repeated one gets the same again
@@ -171,9 +185,8 @@ class Guest(Machine):
         seen = dissect(frame)
         if seen.problems:
             raise Contradiction(f"a guest got a frame with wrong {seen.problems}")
-        if seen.protocol == frames.ICMP:
-            echo = frames.icmp_message(self.ip, self.peer_ip, 0, 0, seen.payload[4:8], seen.payload[8:])
-            return [self._packet(frames.ICMP, echo)]
+        if seen.protocol in (frames.ICMP, frames.ICMP6):
+            return [self._echo(True, seen.payload[4:8], seen.payload[8:])]
         if seen.protocol == frames.UDP:
             return [self._answer_datagram(seen)]
         socket = self.sockets.get((seen.target_port, seen.source_port))
@@ -251,10 +264,13 @@ class Client(Machine):
     """Asks, and holds every answer against every other."""
 
     mac, peer_mac = frames.CLIENT_MAC, frames.GUEST_MAC
-    ip, peer_ip = frames.CLIENT_IP4, frames.GUEST_IP4
+    addresses: ClassVar[dict[int, tuple[bytes, bytes]]] = {
+        4: (frames.CLIENT_IP4, frames.GUEST_IP4),
+        6: (frames.CLIENT_IP6, frames.GUEST_IP6),
+    }
 
-    def __init__(self, seed: int, times: bool) -> None:
-        super().__init__(seed, times)
+    def __init__(self, seed: int, times: bool, version: int) -> None:
+        super().__init__(seed, times, version)
         self.calls: list[Call] = []
         self.datagrams: dict[bytes, float] = {}  # unanswered requests: when to repeat
         self.pings: dict[bytes, float] = {}
@@ -329,17 +345,14 @@ class Client(Machine):
         for payload, due in self.pings.items():
             if due <= now:
                 self.pings[payload] = now + 0.5
-                echo = frames.icmp_message(self.ip, self.peer_ip, 8, 0, b"\0\7\0\1", payload)
-                out.append(self._packet(frames.ICMP, echo))
+                out.append(self._echo(False, b"\0\7\0\1", payload))
         return out
 
     def receive(self, frame: bytes, now: float) -> list[bytes]:
         seen = dissect(frame)
         if seen.problems:
             raise Contradiction(f"the client got a frame with wrong {seen.problems}")
-        if seen.ethertype != 0x0800:
-            return []
-        if seen.protocol == frames.ICMP:
+        if seen.protocol in (frames.ICMP, frames.ICMP6):
             self.pings.pop(seen.payload[8:], None)
             return []
         if seen.protocol == frames.UDP:

@@ -29,7 +29,13 @@ class Life:
             coalesce=chance.choice((0.0, 0.02)),
             mirror_retry=chance.choice((0.02, math.inf)),
         )
-        self.world = World(seed, settings, times=chance.random() < 0.8, reports_load=chance.random() < 0.5)
+        self.world = World(
+            seed,
+            settings,
+            times=chance.random() < 0.8,
+            version=chance.choice((4, 6)),
+            reports_load=chance.random() < 0.5,
+        )
         self.world.whole_checkpoint()
         self.story: list[str] = []
 

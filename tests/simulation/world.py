@@ -71,13 +71,19 @@ class World:
     """Everything there is. Times are seconds."""
 
     def __init__(
-        self, seed: int, settings: Settings, *, times: bool = True, reports_load: bool = True
+        self,
+        seed: int,
+        settings: Settings,
+        *,
+        times: bool = True,
+        version: int = 4,
+        reports_load: bool = True,
     ) -> None:
         self.chance = random.Random(seed)
         self.settings = settings
         self.reports_load = reports_load
         self.now = 1000.0
-        self.client = Client(seed, times)
+        self.client = Client(seed, times, version)
         self.guest_scale = self.chance.choice((0, 2, 7))
         self.guests = 0
         self.primary = self._new_guest()
@@ -98,7 +104,7 @@ class World:
     def _new_guest(self) -> Guest:
         self.guests += 1
         seed = self.chance.getrandbits(32)
-        guest = Guest(seed, self.client.times, (self.guests % 8) << 13)
+        guest = Guest(seed, self.client.times, self.client.version, (self.guests % 8) << 13)
         guest.scale = self.guest_scale if self.chance.random() < 0.95 else 5
         return guest
 
@@ -125,9 +131,7 @@ class World:
         waiting = self.arrived.get(_flow(seen), [])
         at = next((index for index, (tag, _, _) in enumerate(waiting) if tag == seen.tag), -1)
         if at < 0:
-            own = seen.ethertype != 0x0800 or (
-                seen.protocol == TCP and seen.flags == ACK and not seen.payload
-            )
+            own = seen.protocol == TCP and seen.flags == ACK and not seen.payload  # a window that opens
             assert own, f"released twice, or never received: {seen}"
             return
         tag, new, span = waiting[at]
