@@ -122,5 +122,15 @@ def test_a_control_socket_that_cannot_be(pair: Load, key: str, value: str, messa
         pair(**{f"COLO_COMPARE_CONTROL__{key}": value})
 
 
+@pytest.mark.parametrize("listen", ["off", "127.0.0.1:9464", "[::1]:80"])
+def test_where_http_can_be_served(pair: Load, listen: str) -> None:
+    assert pair(COLO_COMPARE_HTTP__LISTEN=listen).http.listen == listen
+
+
+def test_where_http_cannot_be_served(pair: Load) -> None:
+    with pytest.raises(ConfigError, match=re.escape('$.http.listen: "9464" has no port')):
+        pair(COLO_COMPARE_HTTP__LISTEN="9464")
+
+
 def test_the_control_socket_can_be_off(pair: Load) -> None:
     assert pair(COLO_COMPARE_CONTROL__SOCKET="off").control.socket == "off"

@@ -143,7 +143,7 @@ async def test_no_piece_of_work_is_longer_than_a_frame_may_wait(
     """In time of the processor, so that what else runs on this machine does not matter; the best of some."""
     rig = Rig(mock_clock)
     async with rig.running():
-        assert _shortest(lambda: take_snapshot(rig.loop)) < LIMIT / 2
+        assert _shortest(lambda: take_snapshot(rig.loop)) < LIMIT
         collector = LoopCollector("scripted")
         collector.take(rig.loop)
         registry = CollectorRegistry()
@@ -161,7 +161,7 @@ async def test_no_piece_of_work_is_longer_than_a_frame_may_wait(
                 took = time.thread_time() - began
                 pieces[family.name] = min(took, pieces.get(family.name, took))
         assert len(pieces) > 50
-        assert max(pieces.values()) < LIMIT / 2, pieces
+        assert max(pieces.values()) < LIMIT, pieces
 
 
 def _shortest(work: Callable[[], object]) -> float:
