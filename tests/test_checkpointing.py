@@ -124,6 +124,19 @@ async def test_requests_wait_until_the_backend_is_ready(mock_clock: MockClock) -
         assert rig.loop.proxy.protected
 
 
+async def test_a_backend_may_take_its_time_to_become_ready(mock_clock: MockClock) -> None:
+    """To form a pair of QEMU guests takes a whole migration; no secondary is lost by that."""
+    rig = Rig(mock_clock)
+    rig.backend.is_ready = False
+    async with rig.running():
+        for _ in range(200):
+            await rig.jump(0.1)
+        assert rig.loop.proxy.mode == "protect"
+        rig.backend.is_ready = True
+        await rig.jump(0.02)
+        assert rig.loop.proxy.protected
+
+
 async def test_a_checkpoint_that_the_backend_begins_by_itself(mock_clock: MockClock) -> None:
     rig = Rig(mock_clock)
     async with rig.running():

@@ -206,6 +206,12 @@ class Proxy:
         self._ledger.want_checkpoint(reason, "")
         self._pair.request_if_due()
 
+    def postpone(self, epoch: int, now: float) -> None:
+        """Note that the backend cannot begin yet: the time for this checkpoint counts from now."""
+        self._ledger.now = now
+        if self._pair.is_current(epoch):
+            self._ledger.epochs.requested_at = now
+
     def begun(self, now: float) -> int:
         """Note that the backend started a checkpoint by itself; gives the epoch that it will begin."""
         ledger = self._ledger

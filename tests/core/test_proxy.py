@@ -282,3 +282,17 @@ def test_the_same_input_gives_the_same_output() -> None:
     for one, two in zip(run(), run(), strict=True):
         assert [frame.data for frame in one.to_client] == [frame.data for frame in two.to_client]
         assert [frame.data for frame in one.to_secondary] == [frame.data for frame in two.to_secondary]
+
+
+def test_a_checkpoint_that_cannot_begin_yet_has_its_time_from_when_it_can() -> None:
+    proxy = Proxy(QUIET, 0.0)
+    proxy.start(0.0)
+    proxy.postpone(1, 9.0)
+    assert proxy.next_timer() <= 9.0 + QUIET.checkpoint_timeout
+    proxy.handle_timer(18.9)
+    assert proxy.checkpoint_state == "requested"
+    proxy.postpone(2, 18.9)  # of another checkpoint
+    proxy.handle_timer(19.0)
+    assert (proxy.mode, proxy.checkpoint_state) == (SOLO, "comparing")
+    proxy.postpone(1, 20.0)
+    assert proxy.mode == SOLO
