@@ -99,7 +99,7 @@ class Checkpointing:
 
     async def _serve(self, request: CheckpointRequest) -> None:
         try:
-            while not self.checkpointer.ready:  # noqa: ASYNC110  # the contract has no event for it
+            while not self.checkpointer.ready:  # the contract has no event for it
                 # To form a pair may take a whole migration. A backend that gives up says so by itself.
                 self._loop.proxy.postpone(request.epoch, trio.current_time())
                 await trio.sleep(READY_INTERVAL)
