@@ -321,3 +321,17 @@ def test_a_datagram_of_which_a_part_has_passed() -> None:
         counters.received[1]
         == counters.released_total() + play.proxy.held_frames + counters.discarded_total()
     )
+
+
+def test_what_the_secondary_says_meanwhile_is_bounded_and_counted() -> None:
+    play = Playbook(dataclasses.replace(QUIET, max_held_frames=2, copies_state=False))
+    _, p, s = play.datagrams()
+    play.request(requests=["operator"])
+    play.pause()
+    for n in range(6):
+        play.secondary(s.datagram(b"%d" % n))
+    overflow = play.proxy.counters.secondary["overflow"]
+    assert 0 < overflow < 6
+    play.commit()
+    first = p.datagram(b"0")
+    play.primary(first, releases=[first])

@@ -251,3 +251,14 @@ def test_datagram_flows_are_bounded_at_any_rate() -> None:
         play.both(p.datagram(b"x"), s.datagram(b"x"))
     assert play.proxy.flows()["datagram"] <= 64
     assert play.held == [first]
+
+
+def test_what_the_secondary_says_during_a_checkpoint_is_bounded() -> None:
+    play = Playbook(dataclasses.replace(QUIET, max_held_frames=8))
+    _, _, s = play.datagrams()
+    play.request(requests=["operator"])
+    play.pause()
+    for n in range(100):
+        play.secondary(s.datagram(b"%d" % n))
+    assert play.proxy._pair.unmatched_frames() <= 16
+    assert play.proxy.counters.secondary["overflow"] >= 84

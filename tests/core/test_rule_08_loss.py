@@ -504,3 +504,16 @@ def test_a_stale_syn_ack_of_the_secondary_does_not_end_a_connection(play: Playbo
     more = s.data(b"more")
     play.primary(more, releases=[more])
     play.client(c.ack(), unmirrored=True)
+
+
+def test_a_commit_that_the_death_cut_short_repeats_client_data_to_the_survivor(play: Playbook) -> None:
+    """The old secondary had consumed it, and the loaded one never saw it; it is the primary now."""
+    c, p, s = play.connection()
+    request = c.data(b"request")
+    play.client(request)
+    play.secondary(s.ack())
+    play.request(requests=["operator"])
+    p.rcv = 1
+    play.pause()
+    play.load()
+    play.promote(again=[request])
