@@ -254,7 +254,7 @@ def test_datagram_flows_are_bounded_at_any_rate() -> None:
 
 
 def test_what_the_secondary_says_during_a_checkpoint_is_bounded() -> None:
-    play = Playbook(dataclasses.replace(QUIET, max_held_frames=8))
+    play = Playbook(dataclasses.replace(FOREVER, max_held_frames=8, announce=False))
     _, _, s = play.datagrams()
     play.request(requests=["operator"])
     play.pause()
