@@ -65,7 +65,8 @@ def test_a_package_cannot_shadow_a_built_in(packages: Packages) -> None:
 def test_an_unknown_name_is_answered_with_the_known_ones(packages: Packages) -> None:
     packages.install("alpha", "mine = alpha_checkpointers:Mine")
     with pytest.raises(
-        CheckpointerError, match='no checkpointer "qemuu" is installed; known: command, memory, mine, null, qemu'
+        CheckpointerError,
+        match='no checkpointer "qemuu" is installed; known: command, memory, mine, null, qemu',
     ):
         load_checkpointer("qemuu")
 

@@ -322,16 +322,26 @@ def striped(runs: list[Run], channel: int, channels: int) -> Iterator[Run]:
 def split_zeros(runs: Iterator[Run], memory: memoryview, size: int) -> Iterator[tuple[int, int, bool]]:
     """Cut runs where pages of zeros begin or end: first page, pages, whether they are all zero."""
     zero_page = bytes(size)
-    zero_start = zero_page[:16]
     for first, count in runs:
-        start = first
-        was_zero = False
-        for page in range(first, first + count):
-            at = page * size
-            # The first bytes tell for most pages: a whole comparison would copy each page once more.
-            is_zero = memory[at : at + 16] == zero_start and memory[at : at + size].tobytes() == zero_page
-            if is_zero != was_zero:
-                if page > start:
-                    yield start, page - start, was_zero
-                start, was_zero = page, is_zero
-        yield start, first + count - start, was_zero
+        # Only a page that begins with a zero can be one of zeros: the first bytes of all pages of a run are
+        # looked at in one step. (Page by page it took ten times as long.)
+        starts = memory[first * size : (first + count) * size : size].tobytes()
+        at = 0
+        while at < count:
+            end = at
+            while (end := starts.find(0, end)) >= 0 and not _is_zero(memory, first + end, zero_page):
+                end += 1
+            if end < 0:
+                yield first + at, count - at, False
+                break
+            if end > at:
+                yield first + at, end - at, False
+            at = end + 1
+            while at < count and not starts[at] and _is_zero(memory, first + at, zero_page):
+                at += 1
+            yield first + end, at - end, True
+
+
+def _is_zero(memory: memoryview, page: int, zero_page: bytes) -> bool:
+    size = len(zero_page)
+    return memory[page * size : (page + 1) * size].tobytes() == zero_page

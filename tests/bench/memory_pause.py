@@ -1,0 +1,295 @@
+"""What a checkpoint of the memory backend costs: pause against written MiB, channels, and sending ahead.
+
+    python -m tests.bench.memory_pause [--memory 1024] [--dirty 0,1,16,64,256] [--rounds 5] [--json FILE]
+
+Guests, receiver and backend are four processes on this machine, on unix sockets or on TCP over loopback. As
+limits, the same run measures a copy of the same bytes in memory, and the bare socket with the same buffers.
+"""
+
+import argparse
+import json
+import mmap
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from colo_compare.checkpoint.contract import Figures
+from colo_compare.checkpoint.memory.backend import MemoryCheckpointer, MemoryOptions
+from colo_compare.core.actions import CheckpointRequest
+from colo_compare.quantities import Duration, Size
+
+ROOT = Path(__file__).resolve().parents[2]
+MIB = 1 << 20
+PAGES_PER_MIB = MIB // 4096
+
+
+class Bench:
+    """Takes the reports of the backend."""
+
+    def __init__(self) -> None:
+        self.figures = Figures()
+
+    async def begun(self) -> int:
+        raise AssertionError("nobody begins here")
+
+    async def paused(self, epoch: int) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def loaded(self, epoch: int) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def committed(self, epoch: int, figures: Figures) -> None:
+        self.figures = figures
+        await trio.lowlevel.checkpoint()
+
+    async def failed(self, epoch: int, detail: str, *, secondary_intact: bool) -> None:
+        raise RuntimeError(detail)
+
+    async def guest_lost(self, side: int, detail: str) -> None:
+        raise RuntimeError(detail)
+
+
+class Process:
+    """A guest that writes when it is told to, or a receiver."""
+
+    def __init__(self, module: str, *words: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        self.process.stdout.readline()
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def processes(memory: int, endpoint: str, directory: str) -> Iterator[tuple[Process, str]]:
+    started: list[Process] = []
+    try:
+        for name in ("a", "b"):
+            guest = Process(
+                "tests.checkpoint.memory.scribbler", f"{directory}/{name}.sock", str(memory * MIB)
+            )
+            started.append(guest)
+            assert guest.process.stdout is not None
+            guest.process.stdout.readline()
+        started.append(
+            Process(
+                "colo_compare.checkpoint.memory", "--guest", f"{directory}/b.sock", "--listen", endpoint,
+                "--timeout", "30s",
+            )
+        )  # fmt: skip
+        yield started[0], f"{directory}/a.sock"
+    finally:
+        for process in started:
+            process.stop()
+
+
+async def measure(
+    options: MemoryOptions, guest: Process, cases: list[int], rounds: int, rate: int
+) -> list[Any]:
+    """Give rows for each number of written MiB; with `rate` (MiB/s) written steadily between checkpoints."""
+    bench = Bench()
+    backend = MemoryCheckpointer(options)
+    rows: list[Any] = []
+    epoch = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(backend.run, bench)
+        while not backend.ready:  # noqa: ASYNC110 - the contract has no event for it
+            await trio.sleep(0.01)
+
+        async def checkpoint() -> Figures:
+            nonlocal epoch
+            epoch += 1
+            await backend.request(CheckpointRequest(epoch, ("payload",), ""))
+            return bench.figures
+
+        await checkpoint()
+        for dirty in cases:
+            found = []
+            for turn in range(rounds):
+                await write(guest, dirty, turn + 1, rate)
+                found.append(await checkpoint())
+            rows.append(summary(dirty, found))
+        nursery.cancel_scope.cancel()
+    return rows
+
+
+async def write(guest: Process, dirty: int, value: int, rate: int) -> None:
+    """Write pages: all at once, or a part of them every 50 ms."""
+    if not rate:
+        guest.tell(f"write 0 {max(dirty * PAGES_PER_MIB, 1)} {value}" if dirty else "digest-not")
+        return
+    step = max(rate // 20, 1)
+    for first in range(0, dirty, step):
+        guest.tell(f"write {first * PAGES_PER_MIB} {min(step, dirty - first) * PAGES_PER_MIB} {value}")
+        await trio.sleep(0.05)
+
+
+def summary(dirty: int, found: list[Figures]) -> dict[str, float]:
+    pause = statistics.median(figures.pause or 0.0 for figures in found)
+    best = min(figures.pause or 0.0 for figures in found)
+    sent = statistics.median(figures.bytes or 0 for figures in found)
+    before = statistics.median(int((figures.detail or {}).get("bytes_before", 0)) for figures in found)
+    return {
+        "dirty_mib": dirty,
+        "pause_ms": round(pause * 1e3, 2),
+        "best_ms": round(best * 1e3, 2),
+        "pause_mib": round(sent / MIB, 2),
+        "before_mib": round(before / MIB, 2),
+        "mib_per_s": round(sent / MIB / best) if sent > MIB else 0,
+    }
+
+
+def copy_rate(size: int) -> float:
+    """Give MiB/s of a copy from one mapping to another, both touched before."""
+    source, target = mmap.mmap(-1, size * MIB), mmap.mmap(-1, size * MIB)
+    with memoryview(source) as start, memoryview(target) as end:
+        end[:] = start
+        rates = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            end[:] = start
+            rates.append(size / (time.perf_counter() - begin))
+    return max(rates)
+
+
+def socket_rate(kind: str, size: int) -> float:
+    """Give MiB/s from one process to another through a bare socket: a mebibyte a write, read into memory."""
+    listener = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
+    with tempfile.TemporaryDirectory() as directory:
+        listener.bind(f"{directory}/s" if kind == "unix" else ("127.0.0.1", 0))
+        listener.listen()
+        code = (
+            "import socket,sys,mmap\n"
+            f"s=socket.socket(socket.AF_{'UNIX' if kind == 'unix' else 'INET'})\n"
+            f"s.connect({listener.getsockname()!r})\n"
+            f"m=memoryview(mmap.mmap(-1,{size}<<20))\n"
+            "while 1:\n"
+            " n=0\n"
+            " while n<len(m):\n"
+            "  k=s.recv_into(m[n:n+(1<<20)])\n"
+            "  if not k: sys.exit()\n"
+            "  n+=k\n"
+            " s.send(b'x')\n"
+        )
+        with subprocess.Popen([sys.executable, "-c", code]):
+            peer, _ = listener.accept()
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+            data = memoryview(mmap.mmap(-1, size * MIB))
+            data[:] = bytes(size * MIB)
+            rates = []
+            for _ in range(6):
+                begin = time.perf_counter()
+                for at in range(0, len(data), MIB):
+                    peer.sendall(data[at : at + MIB])
+                peer.recv(1)
+                rates.append(size / (time.perf_counter() - begin))
+            peer.close()
+        listener.close()
+    return max(rates[1:])
+
+
+def run_case(kind: str, memory: int, cases: list[int], rounds: int, rate: int, **options: Any) -> list[Any]:
+    with tempfile.TemporaryDirectory() as directory:
+        endpoint = f"unix:{directory}/receiver" if kind == "unix" else f"tcp:127.0.0.1:{free_port()}"
+        with processes(memory, endpoint, directory) as (guest, path):
+            settings = MemoryOptions(
+                primary=path,
+                secondary=endpoint,
+                timeout=Duration(30),
+                reconnect_timeout=Duration(30),
+                **options,
+            )
+            wait_for(endpoint)
+            return trio.run(measure, settings, guest, cases, rounds, rate)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def wait_for(endpoint: str) -> None:
+    """Wait until the receiver listens."""
+    kind, _, rest = endpoint.partition(":")
+    address: Any = rest if kind == "unix" else ("127.0.0.1", int(rest.rpartition(":")[2]))
+    family = socket.AF_UNIX if kind == "unix" else socket.AF_INET
+    for _ in range(200):
+        with socket.socket(family) as probe:
+            if probe.connect_ex(address) == 0:
+                return
+        threading.Event().wait(0.05)
+    raise RuntimeError("the receiver does not start")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--memory", type=int, default=1024, metavar="MIB")
+    parser.add_argument("--dirty", default="0,1,16,64,256", metavar="MIB,...")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    cases = [int(number) for number in arguments.dirty.split(",")]
+    size = max(*cases, 16)
+    copied = round(copy_rate(size))
+    print(f"a copy in memory: {copied} MiB/s")
+    results: list[Any] = []
+
+    def show(title: str, rows: list[Any], limit: float) -> None:
+        results.append({"case": title, "bare_socket_mib_per_s": round(limit), "rows": rows})
+        print(f"\n{title} (bare socket just before: {limit:.0f} MiB/s)")
+        print("  written MiB  median ms  best ms  in pause MiB  before MiB  MiB/s (best)  of socket")
+        for row in rows:
+            print(
+                f"  {row['dirty_mib']:11} {row['pause_ms']:10} {row['best_ms']:8} {row['pause_mib']:13}"
+                f" {row['before_mib']:11} {row['mib_per_s']:13} {row['mib_per_s'] / limit:9.0%}",
+                flush=True,
+            )
+
+    none = Size(0)
+    for kind in ("unix", "tcp"):
+        for channels in (1, 2, 4):
+            for checksums in (True, False):
+                title = f"{kind}, {channels} channels, page checksums {'on' if checksums else 'off'}"
+                limit = socket_rate(kind, size)
+                rows = run_case(
+                    kind, arguments.memory, cases, arguments.rounds, 0,
+                    channels=channels, presend_rate=none, page_checksums=checksums,
+                )  # fmt: skip
+                show(title, rows, limit)
+    for rate in (none, Size(256 * MIB)):
+        title = f"unix, 1 channel, 64 MiB written at 100 MiB/s, presend_rate {rate}"
+        limit = socket_rate("unix", size)
+        rows = run_case("unix", arguments.memory, [64], arguments.rounds, 100, presend_rate=rate)
+        show(title, rows, limit)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"copy_mib_per_s": copied, "cases": results}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
