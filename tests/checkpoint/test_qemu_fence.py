@@ -38,12 +38,18 @@ def qemu(monitor: Path) -> Iterator[subprocess.Popen[bytes]]:
         f"unix:{monitor},server=on,wait=off",
     ]
     with subprocess.Popen([QEMU, *argv]) as process:
-        while not monitor.exists():
-            os.sched_yield()
         try:
+            while not answers(monitor):
+                os.sched_yield()
             yield process
         finally:
             process.kill()
+
+
+def answers(monitor: Path) -> bool:
+    """Whether somebody listens: the socket's file is there a little earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(monitor)) == 0
 
 
 async def behind(path: Path) -> LocalProcess | None:
