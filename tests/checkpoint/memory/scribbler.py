@@ -7,6 +7,7 @@ import hashlib
 import selectors
 import signal
 import sys
+from pathlib import Path
 
 from colo_compare.checkpoint.memory.guest_port import GuestPort
 from colo_compare.checkpoint.memory.region import PAGE_SIZE, Region
@@ -18,6 +19,7 @@ class Scribbler:
         self.device = b"at start"
         self.loads = True
         self.saves = True
+        self.gate = ""
 
     def save(self) -> bytes:
         if not self.saves:
@@ -27,6 +29,8 @@ class Scribbler:
     def load(self, device_state: bytes) -> None:
         if not self.loads:
             raise ValueError("this state makes no sense")
+        if self.gate:
+            Path(self.gate).read_text()  # a FIFO: until the test has opened and closed it
         self.device = device_state
 
     def resume(self) -> None:
@@ -47,6 +51,8 @@ class Scribbler:
             self.device = words[0].encode() * int(words[1])
         elif command == "spoil":
             self.loads = False
+        elif command == "gate":
+            self.gate = words[0]
         elif command == "hang":
             self.saves = False
         elif command == "digest":

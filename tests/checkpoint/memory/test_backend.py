@@ -1,11 +1,13 @@
 """Real guest processes, real sockets, a real page table."""
 
+import os
 from pathlib import Path
 
 import pytest
 import trio
 
 from colo_compare.checkpoint.memory.backend import MemoryCheckpointer, MemoryOptions
+from colo_compare.checkpoint.memory.states import AT_APPLYING
 from colo_compare.core.sides import PRIMARY, SECONDARY
 from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
 from colo_compare.quantities import Duration, Size
@@ -147,6 +149,36 @@ async def test_a_broken_connection_leaves_the_old_state_and_is_made_again(togeth
         assert await pair.checkpoint() == GOOD
         assert pair.primary.digest == pair.secondary.digest
         assert pair.reports.figures.pages == PAGES  # all of it: nobody knows what was lost
+
+
+async def test_an_answer_that_is_lost_is_asked_for_in_a_new_session(
+    together: Together, tmp_path: Path
+) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        pair.primary.tell("write 1 1 1")
+        gate = tmp_path / "gate"
+        os.mkfifo(gate)
+        pair.secondary.tell(f"gate {gate}")
+        results: list[str] = []
+
+        async def ask() -> None:
+            results.extend(await pair.checkpoint())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            sender = pair.backend.sender
+            assert sender is not None
+            while sender.outgoing.state != AT_APPLYING:
+                await sender.changed()
+            sender.outgoing.broke("cut by the test")
+            sender.say([])
+            await trio.to_thread.run_sync(gate.write_text, "")
+        assert results == GOOD
+        assert sender.outgoing.undecided
+        pair.secondary.tell("gate /dev/null")
+        assert pair.primary.digest == pair.secondary.digest
+        assert await pair.checkpoint() == GOOD
 
 
 async def test_a_primary_that_dies_when_all_is_sent_leaves_its_last_state(together: Together) -> None:

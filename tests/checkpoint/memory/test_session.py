@@ -166,7 +166,7 @@ def test_a_connection_cut_at_any_message(channels: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(data=st.data())
 def test_a_message_corrupted_anywhere(channels: int, data: st.DataObject) -> None:
     counts = count_messages(channels)
