@@ -163,3 +163,12 @@ def test_a_single_frame_goes_alone(ledger: Ledger) -> None:
     held = hold(ledger)
     ledger.released(held, held.frame, MATCHED)
     assert ledger.take().to_client == [held.frame]
+
+
+def test_what_was_for_the_secondary_follows_it_when_it_is_promoted(ledger: Ledger) -> None:
+    one, two = frame(), frame()
+    ledger.send_secondary(one)
+    ledger.send_primary(two)
+    ledger.turn_to_primary()
+    actions = ledger.take()
+    assert (actions.to_primary, actions.to_secondary) == ([two, one], [])
