@@ -1,6 +1,6 @@
 """The house: what may import what, and that each module of wire/ and core/ has its own test file.
 
-That this file alone covers its module is checked by .ci/coverage_by_module, which runs the tests once more.
+That this file alone covers its module is checked by .ci/coverage_by_module.
 """
 
 import ast
