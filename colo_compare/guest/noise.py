@@ -16,7 +16,7 @@ class Noise:
     random_every: int = 0  # each so many HTTP requests are answered with a random header; 0: none
     random_isn: bool = False  # initial sequence numbers are random, not computed (RFC 6528)
     clock_jitter: float = 0.0  # seconds; each call sees a clock that is fast by up to so much
-    random: Random = field(init=False, repr=False)
+    random: Random = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)

@@ -37,6 +37,9 @@ class Shell:
     async def run(self) -> None:
         """Run until cancelled. Raises PortClosed."""
         while True:
+            while self._unsent:
+                await self._port.wait_writable()
+                self._push()
             batch: list[bytes] = []
             self._sleep = trio.CancelScope(deadline=self._clock.to_host(self.machine.next_timer()))
             with self._sleep:
@@ -45,9 +48,6 @@ class Shell:
                 self.send(self.machine.receive(self._plain(batch), self.now))
             if self.now >= self.machine.next_timer():
                 self.send(self.machine.handle_timer(self.now))
-            while self._unsent:
-                await self._port.wait_writable()
-                self._push()
 
     async def serve_control(self, control: GuestPort) -> None:
         """Serve the control socket until cancelled. Raises CheckpointerError: the guest is spoilt."""
@@ -59,7 +59,10 @@ class Shell:
         """Send frames, now or when the port can take them."""
         self._unsent += [Frame(data, 0) for data in frames]
         self._push()
-        self._sleep.deadline = min(self._sleep.deadline, self._clock.to_host(self.machine.next_timer()))
+        if self._unsent:
+            self._sleep.cancel()  # `run` waits for room first of all
+        due = self._clock.to_host(self.machine.next_timer())
+        self._sleep.deadline = min(self._sleep.deadline, due)
 
     def _push(self) -> None:
         if self._unsent:
