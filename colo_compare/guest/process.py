@@ -78,7 +78,7 @@ async def run(options: Options) -> None:
                     nursery.start_soon(shell.serve_control, control)
                 if options.commands:
                     nursery.start_soon(_obey, shell, nursery.cancel_scope)
-                nursery.start_soon(_end_at_signal, nursery.cancel_scope)
+                await nursery.start(_end_at_signal, nursery.cancel_scope)
                 sys.stdout.write("ready\n")
                 sys.stdout.flush()
                 try:
@@ -101,8 +101,11 @@ def _control(path: str, region: Region, shell: Shell) -> Iterator[GuestPort | No
         control.close()
 
 
-async def _end_at_signal(scope: trio.CancelScope) -> None:
+async def _end_at_signal(
+    scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         await anext(aiter(signals))
     scope.cancel()
 
