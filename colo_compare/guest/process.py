@@ -76,11 +76,11 @@ async def run(options: Options) -> None:
             async with trio.open_nursery() as nursery:
                 if control is not None:
                     nursery.start_soon(shell.serve_control, control)
-                if options.commands:
-                    nursery.start_soon(_obey, shell, nursery.cancel_scope)
                 await nursery.start(_end_at_signal, nursery.cancel_scope)
                 sys.stdout.write("ready\n")
                 sys.stdout.flush()
+                if options.commands:
+                    nursery.start_soon(_obey, shell, nursery.cancel_scope)
                 try:
                     await shell.run()
                 except PortClosed as error:

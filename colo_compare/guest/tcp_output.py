@@ -27,8 +27,6 @@ def flush(turn: Turn, connection: Connection) -> None:
     if state < ESTABLISHED:
         if connection.snd_nxt == connection.iss:
             send_syn(turn, connection)
-        elif connection.ack_due:
-            acknowledge(turn, connection)
         set_timer(turn, connection)
         return
     sent = False
