@@ -163,6 +163,7 @@ def test_clocks_days_apart_do_not_take_days(pair: Pair, replay: Replay) -> None:
     exchange(pair, pair.connection(), b"answer", b"answer")
     pair.skew = -1e6
     assert report(replay, "--align", "clock")["equal"] is False
+    assert "clocks    taken as they are" in replay("--align", "clock")[1]
 
 
 def test_a_file_that_is_no_capture(pair: Pair, replay: Replay, tmp_path: Path) -> None:
@@ -182,6 +183,7 @@ def test_a_file_that_breaks_off(pair: Pair, replay: Replay, tmp_path: Path) -> N
     assert verdict["equal"] is True
     assert len(verdict["notes"]) == 1
     assert "broken.pcap: ends in the middle of packet" in verdict["notes"][0]
+    assert "note      " + verdict["notes"][0] in replay("--client", str(broken))[1]
 
 
 def test_frames_that_were_cut_short(pair: Pair, replay: Replay, tmp_path: Path) -> None:
