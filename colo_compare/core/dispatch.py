@@ -19,6 +19,7 @@ from colo_compare.core.neighbours import Neighbours
 from colo_compare.core.settings import OBSERVE
 from colo_compare.core.tcp import TcpComparer
 from colo_compare.core.tcp_flow import TcpFlow
+from colo_compare.wire.checksum import TCP_PROTOCOL
 from colo_compare.wire.frame import (
     BAD_IP_HEADER,
     BAD_TRANSPORT_HEADER,
@@ -34,7 +35,6 @@ from colo_compare.wire.frame import (
 from colo_compare.wire.icmp import is_icmp_error
 
 _IGMP: Final = 2
-_TCP_PROTOCOL: Final = 6
 
 
 class Dispatch:
@@ -83,7 +83,7 @@ class Dispatch:
 
     def _primary_fragment(self, frame: Frame) -> None:
         ledger = self.ledger
-        if frame.protocol == _TCP_PROTOCOL and self.rewriting:
+        if frame.protocol == TCP_PROTOCOL and self.rewriting:
             # Its sequence number stands in one fragment and its checksum counts all of them. As it is, it
             # would put bytes into the wrong place of the client's stream.
             ledger.counters.discarded[UNREWRITABLE] += 1

@@ -32,11 +32,12 @@ class FlowTable:
         """Give the flow, caught up with the checkpoints since it was last used."""
         flow = self.flows.get(key)
         if flow is not None:
-            self._catch_up(flow)
+            self.catch_up(flow)
             flow.last_seen = self.ledger.now
         return flow
 
-    def _catch_up(self, flow: TcpFlow) -> None:
+    def catch_up(self, flow: TcpFlow) -> None:
+        """Let a flow take part in the checkpoints since it was last used."""
         if flow.generation != self.ledger.generation:
             flow.catch_up(self.ledger.generation)
 
@@ -74,7 +75,7 @@ class FlowTable:
 
     def evict(self, flow: TcpFlow) -> None:
         """Forget a flow."""
-        self._catch_up(flow)
+        self.catch_up(flow)
         if not flow.forgettable():
             self.ledger.known_equal = False
         self.mirror.drop(flow)
@@ -94,7 +95,7 @@ class FlowTable:
             return
         idle = [flow for flow in self.flows.values() if flow.generation != self.ledger.generation]
         for flow in idle[:room]:
-            self._catch_up(flow)
+            self.catch_up(flow)
             if flow.forgettable():
                 self.evict(flow)
 
@@ -141,7 +142,7 @@ class FlowTable:
             for flow in self._wheel.pop(self._next_slot, ()):
                 if self.flows.get(flow.key) is not flow:
                     continue
-                self._catch_up(flow)
+                self.catch_up(flow)
                 if flow.holds_nothing() and flow.last_seen + self._timeout(flow) <= now:
                     self.evict(flow)
                 else:

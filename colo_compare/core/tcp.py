@@ -279,8 +279,7 @@ class TcpComparer:
         flushed: list[Frame] = []
         rewritten = 0
         for flow in self.table.flows.values():
-            if flow.generation != self.ledger.generation:
-                flow.catch_up(self.ledger.generation)
+            self.table.catch_up(flow)
             unmatched = flow.unmatched_output()
             flow.promote()
             for frame in unmatched:

@@ -1,7 +1,5 @@
 """TCP from the client: noted, translated for each guest, and kept until both have acknowledged it."""
 
-from typing import Final
-
 from colo_compare.core.counters import C_BLOCKED, C_TABLE_FULL, TABLE_FULL
 from colo_compare.core.flow_table import FlowTable
 from colo_compare.core.ledger import Ledger
@@ -9,13 +7,12 @@ from colo_compare.core.mirror import Mirror, translate_to_guest
 from colo_compare.core.stream import NOWHERE
 from colo_compare.core.tcp_flow import HALF_OPEN, TcpFlow
 from colo_compare.core.tcp_release import TcpRelease
+from colo_compare.wire.checksum import TCP_PROTOCOL
 from colo_compare.wire.frame import ACK, FIN, RST, SYN, Frame
 from colo_compare.wire.handshake import handshake_options
 from colo_compare.wire.icmp import quoted_transport
 from colo_compare.wire.rewrite import shift_embedded_tcp
 from colo_compare.wire.seq import unwrap
-
-_TCP_PROTOCOL: Final = 6
 
 
 class TcpClient:
@@ -116,7 +113,7 @@ class TcpClient:
         ledger = self.ledger
         primary = secondary = frame
         protocol, transport = quoted_transport(frame)
-        if protocol == _TCP_PROTOCOL and transport + 8 <= frame.end:
+        if protocol == TCP_PROTOCOL and transport + 8 <= frame.end:
             addresses = frame.payload + (12 if frame.version == 4 else 8)
             width = 8 if frame.version == 4 else 32
             data = frame.data
