@@ -1,13 +1,15 @@
 """Real guest processes, real sockets, a real page table."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
 from colo_compare.checkpoint.memory.backend import MemoryCheckpointer, MemoryOptions
-from colo_compare.checkpoint.memory.states import AT_APPLYING
+from colo_compare.checkpoint.memory.messages import APPLY
+from colo_compare.checkpoint.memory.states import AT_APPLYING, Sends
 from colo_compare.core.sides import PRIMARY, SECONDARY
 from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
 from colo_compare.quantities import Duration, Size
@@ -165,20 +167,46 @@ async def test_an_answer_that_is_lost_is_asked_for_in_a_new_session(
         async def ask() -> None:
             results.extend(await pair.checkpoint())
 
+        sender = pair.backend.sender
+        assert sender is not None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
-            sender = pair.backend.sender
-            assert sender is not None
-            while sender.outgoing.state != AT_APPLYING:
-                await sender.changed()
+            # Opens when the guest does: not before APPLY has arrived, so its answer is what gets lost.
+            gate_end = await trio.to_thread.run_sync(
+                partial(os.open, gate, os.O_WRONLY), abandon_on_cancel=True
+            )
+            assert sender.outgoing.state == AT_APPLYING
             sender.outgoing.broke("cut by the test")
             sender.say([])
-            await trio.to_thread.run_sync(gate.write_text, "")
+            os.close(gate_end)
         assert results == GOOD
         assert sender.outgoing.undecided
         pair.secondary.tell("gate /dev/null")
         assert pair.primary.digest == pair.secondary.digest
         assert await pair.checkpoint() == GOOD
+
+
+async def test_a_decision_that_is_lost_leaves_the_old_state(together: Together) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        before = pair.secondary.digest
+        pair.primary.tell("write 1 1 1")
+        sender = pair.backend.sender
+        assert sender is not None
+        say = sender.say
+
+        def lose_apply(sends: Sends) -> None:
+            if any(message.kind == APPLY for _, message in sends):
+                sender.outgoing.broke("cut by the test")
+                sends = []
+            say(sends)
+
+        sender.say = lose_apply  # type: ignore[method-assign]
+        assert await pair.checkpoint() == ["paused", "failed, intact"]
+        assert sender.outgoing.undecided
+        assert pair.secondary.digest == before
+        assert await pair.checkpoint() == GOOD
+        assert pair.primary.digest == pair.secondary.digest
 
 
 async def test_a_primary_that_dies_when_all_is_sent_leaves_its_last_state(together: Together) -> None:
