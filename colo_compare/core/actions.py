@@ -5,6 +5,7 @@ the backend, and events for people. The shell performs all of it before it feeds
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from colo_compare.wire.frame import Frame
 
@@ -26,6 +27,18 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """The frame in which one side said what the other one did not. A reference, no copy."""
+
+    data: bytes  # as its port gave it; b"" where this side said nothing
+    at: int  # index in `data` of the first byte that differs
+    seen: float  # when it came; -1 where that is not known
+
+
+NOTHING: Final = Evidence(b"", 0, -1.0)
+
+
+@dataclass(frozen=True)
 class Divergence(Event):
     """The secondary said something else."""
 
@@ -36,6 +49,8 @@ class Divergence(Event):
     offset: int  # bytes from the start of the guest's stream (as far as known), or of the datagram
     primary: bytes  # what each side said there, at most 64 bytes
     secondary: bytes
+    ours: Evidence = NOTHING  # the primary's frame
+    theirs: Evidence = NOTHING  # the secondary's frame
 
 
 @dataclass(frozen=True)

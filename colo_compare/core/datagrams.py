@@ -9,6 +9,7 @@ import math
 from collections import deque
 from typing import Final
 
+from colo_compare.core.actions import Evidence
 from colo_compare.core.counters import (
     MATCHED,
     OBSERVED,
@@ -246,7 +247,13 @@ class DatagramComparer:
             offset += 1
         flow.blocked = True
         self.ledger.diverged(
-            flow.key, PAYLOAD, offset, ours[offset : offset + 64], theirs[offset : offset + 64]
+            flow.key,
+            PAYLOAD,
+            offset,
+            ours[offset : offset + 64],
+            theirs[offset : offset + 64],
+            Evidence(held.frame.data, held.frame.payload + offset, held.at),
+            Evidence(said.frame.data, said.frame.payload + offset, said.at),
         )
         if self.ledger.mode == OBSERVE:
             self.realign_flow(flow)

@@ -4,7 +4,7 @@ All parts of the core share one ledger. Frames leave through it only, so that th
 one part and right in another.
 """
 
-from colo_compare.core.actions import Actions, CheckpointRequest, Divergence, Event
+from colo_compare.core.actions import NOTHING, Actions, CheckpointRequest, Divergence, Event, Evidence
 from colo_compare.core.counters import (
     FAILOVER,
     PRESSURE,
@@ -125,24 +125,23 @@ class Ledger:
         if self.mode == PROTECT and self.epochs.want(reason, flow, self.now):
             self.counters.requests[reason] += 1
 
-    def diverged(self, key: bytes, reason: str, offset: int, primary: bytes, secondary: bytes) -> None:
+    def diverged(self, key: bytes, reason: str, offset: int, primary: bytes, secondary: bytes,
+                 ours: Evidence = NOTHING, theirs: Evidence = NOTHING) -> None:  # fmt: skip
         """Note that the secondary said something else, and ask for a checkpoint."""
         flow = describe_flow(key)
         self.divergences += 1
         self.counters.divergences[reason] += 1
-        self.tell(
-            Divergence(
-                self.now, self.divergences, self.epochs.number, flow, reason, offset, primary, secondary
-            )
-        )
+        number = self.divergences
+        epoch = self.epochs.number
+        self.tell(Divergence(self.now, number, epoch, flow, reason, offset, primary, secondary, ours, theirs))
         self.want_checkpoint(reason, flow)
 
     def overdue(self, held: Held) -> None:
         """Note that a frame has waited too long."""
         held.late = True
-        self.diverged(
-            held.flow.key, TIMEOUT, 0, held.frame.data[held.frame.payload : held.frame.end][:64], b""
-        )
+        frame = held.frame
+        ours = Evidence(frame.data, frame.payload, held.at)
+        self.diverged(held.flow.key, TIMEOUT, 0, frame.data[frame.payload : frame.end][:64], b"", ours)
 
     def request(self, request: CheckpointRequest) -> None:
         """Hand a request to the backend."""

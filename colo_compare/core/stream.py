@@ -9,6 +9,7 @@ holes. Bytes below `matched` are retransmissions of what was compared before and
 from collections import deque
 from typing import Final
 
+from colo_compare.core.actions import NOTHING, Evidence
 from colo_compare.wire.frame import Frame
 
 NOWHERE: Final = -(1 << 60)  # a position that no stream reaches
@@ -268,6 +269,16 @@ class StreamComparer:
                     found += segment.data[at : min(end, at + length - len(found))]
                     position = segment.end
         return found[:length]
+
+    def evidence(self, from_primary: bool) -> Evidence:
+        """Give the frame in which one side said the byte at which `excerpt` begins."""
+        own = self.primary if from_primary else self.secondary
+        position = self.matched if self.mismatch == NOWHERE else self.mismatch
+        if own is not None:
+            for segment in own.segments:
+                if segment.start <= position < segment.end:
+                    return Evidence(segment.data, segment.at + position - segment.start, segment.seen)
+        return NOTHING
 
     def start_again(self, position: int, start: int) -> None:
         """Compare from a lower position on. What was matched from `start` on stays so."""

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from colo_compare.core.actions import Evidence
 from colo_compare.core.counters import HANDSHAKE, SIGNED
 from colo_compare.core.ledger import Ledger
 from colo_compare.core.mirror import Mirror
@@ -72,6 +73,8 @@ def _differ(ledger: Ledger, flow: TcpFlow, reason: str, ours: Frame, theirs: Fra
         0,
         ours.data[ours.l4 : ours.payload][:64],
         theirs.data[theirs.l4 : theirs.payload][:64],
+        Evidence(ours.data, ours.l4, -1.0),
+        Evidence(theirs.data, theirs.l4, -1.0),
     )
     if ledger.mode == OBSERVE:
         flow.realign()

@@ -68,7 +68,15 @@ class TcpRelease:
             flow.blocked = True
             position = stream.matched if stream.mismatch == NOWHERE else stream.mismatch
             offset = position - flow.isn - 1 if flow.isn != NOWHERE else 0
-            self.ledger.diverged(flow.key, reason, offset, stream.excerpt(True), stream.excerpt(False))
+            self.ledger.diverged(
+                flow.key,
+                reason,
+                offset,
+                stream.excerpt(True),
+                stream.excerpt(False),
+                stream.evidence(True),
+                stream.evidence(False),
+            )
             if self.ledger.mode == OBSERVE:
                 # Nothing will make the two equal: count it, and compare what follows.
                 self.give_up(flow)

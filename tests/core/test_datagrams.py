@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from colo_compare.core.actions import Divergence
 from colo_compare.core.counters import TABLE_FULL
 from colo_compare.core.settings import BYPASS, OBSERVE, Settings
 from tests.playbook import ANYTHING, Playbook
@@ -168,6 +169,9 @@ def test_observe_under_pressure_forgets_the_oldest() -> None:
     play.primary(different := p.datagram(b"less"), releases=[different])
     play.after(WINDOW * 1.1)
     assert play.proxy.counters.divergences["payload"] == 1
+    (event,) = [event for event in play.events if isinstance(event, Divergence)]
+    assert (event.ours.data, event.ours.data[event.ours.at :]) == (different.data, b"less")
+    assert event.theirs.data[event.theirs.at :] == b"more"
 
 
 def test_without_a_pair_everything_passes(play: Playbook) -> None:

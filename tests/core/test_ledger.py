@@ -1,6 +1,6 @@
 import pytest
 
-from colo_compare.core.actions import Actions, CheckpointRequest, Divergence
+from colo_compare.core.actions import NOTHING, Actions, CheckpointRequest, Divergence, Evidence
 from colo_compare.core.counters import COVERED, MATCHED, SUPERSEDED
 from colo_compare.core.hold import Flow, Held
 from colo_compare.core.ledger import Ledger
@@ -137,6 +137,7 @@ def test_a_divergence_is_told_and_asks(ledger: Ledger) -> None:
     assert one == Divergence(10.0, 1, 0, flow, "payload", 5, b"ours", b"theirs")
     assert isinstance(two, Divergence)
     assert two.id == 2
+    assert (one.ours, one.theirs) == (NOTHING, NOTHING)
     assert (ledger.epochs.wanted, ledger.epochs.wanted_flow) == (["payload"], flow)
     assert (ledger.counters.divergences["payload"], ledger.counters.requests["payload"]) == (2, 1)
 
@@ -151,6 +152,7 @@ def test_a_frame_that_is_overdue_asks_once(ledger: Ledger) -> None:
     (event,) = ledger.take().events
     assert isinstance(event, Divergence)
     assert (event.reason, event.primary, event.secondary) == ("timeout", b"late", b"")
+    assert (event.ours, event.theirs) == (Evidence(parsed.data, parsed.payload, 0.0), NOTHING)
 
 
 def test_a_request_goes_to_the_backend(ledger: Ledger) -> None:

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from colo_compare.core.actions import NOTHING, Evidence
 from colo_compare.core.stream import NOWHERE, Ahead, Segment, StreamComparer
 from colo_compare.wire.frame import Frame
 
@@ -199,6 +200,8 @@ def test_excerpts_begin_where_the_streams_differ() -> None:
     offer(stream, SECONDARY, 110, b"later")
     assert stream.excerpt(PRIMARY) == b"cd" + (b"efgh" * 30)[:62]
     assert stream.excerpt(SECONDARY) == b"Xd"
+    assert stream.evidence(PRIMARY) == Evidence(b"##abcd##", 4, 0.0)
+    assert stream.evidence(SECONDARY) == Evidence(b"##abXd##", 4, 0.0)
 
 
 def test_an_excerpt_without_a_difference_begins_where_nothing_is_matched() -> None:
@@ -206,6 +209,11 @@ def test_an_excerpt_without_a_difference_begins_where_nothing_is_matched() -> No
     offer(stream, PRIMARY, 100, b"more")
     assert stream.excerpt(PRIMARY, 3) == b"mor"
     assert stream.excerpt(SECONDARY) == b""
+    assert stream.evidence(PRIMARY) == Evidence(b"##more##", 2, 0.0)
+    assert stream.evidence(SECONDARY) == NOTHING
+    stream.skip_to(200)
+    offer(stream, PRIMARY, 210, b"behind a hole")
+    assert stream.evidence(PRIMARY) == NOTHING
 
 
 def test_skipping_forgets_a_difference_and_what_lies_below() -> None:

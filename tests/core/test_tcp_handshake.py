@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from colo_compare.core.actions import Divergence
+from colo_compare.core.actions import Divergence, Evidence
 from colo_compare.core.settings import OBSERVE, Settings
 from tests.frames import ACK, SYN
 from tests.playbook import Playbook
@@ -43,6 +43,10 @@ def test_guests_that_differ_in_what_they_agree_to(play: Playbook) -> None:
     divergence = next(event for event in play.events if isinstance(event, Divergence))
     assert divergence.primary == ours.data[34:]
     assert divergence.secondary == theirs.data[34:]
+    assert (divergence.ours, divergence.theirs) == (
+        Evidence(ours.data, 34, -1.0),
+        Evidence(theirs.data, 34, -1.0),
+    )
     play.secondary(s.syn_ack(mss=536))
     play.pause()
     play.commit(releases=[ours])
