@@ -6,8 +6,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from tests.qemu.image import BULK
-from tests.qemu.lab import GUEST4, Lab
+from colo_compare.demo.qemu.image import BULK
+from colo_compare.demo.qemu.lab import GUEST4, Lab
 
 HTTP, ECHO, DIFFERENT = 80, 7, 9
 PATIENCE = 20.0  # seconds without a byte

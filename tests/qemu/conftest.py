@@ -8,9 +8,10 @@ import pytest
 
 from colo_compare.demo.namespace import Namespace
 from colo_compare.demo.proxy_process import Table
+from colo_compare.demo.qemu.image import Image, image
+from colo_compare.demo.qemu.lab import Lab
+from colo_compare.demo.qemu.monitor import SpareMonitor
 from colo_compare.errors import SetupError
-from tests.qemu.image import Image, image
-from tests.qemu.lab import Lab
 
 HERE = Path(__file__).parent
 TUN = Path("/dev/net/tun")
@@ -31,12 +32,39 @@ def guest_image() -> Image:
         pytest.skip(str(error))
     except OSError as error:
         pytest.skip(f"{TUN} cannot be opened: {error.strerror}")
-    return image()
+    try:
+        return image()
+    except SetupError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def booted(guest_image: Image, tmp_path_factory: pytest.TempPathFactory) -> Callable[[type[Lab], bool], Path]:
+    """Give a function that gives the state of a guest that has booted, of which each kind boots but once.
+
+    It has had no connection yet: what a kernel draws for its first one (the keys of its sequence numbers and
+    timestamps) is drawn anew by each guest that goes on from the state.
+    """
+    directory = tmp_path_factory.mktemp("booted")
+    states: dict[tuple[str, bool], Path] = {}
+
+    def state(kind: type[Lab], vnet_hdr: bool) -> Path:
+        key = (kind.kernel, vnet_hdr)
+        if key not in states:
+            with kind(guest_image, vnet_hdr=vnet_hdr) as lab:
+                lab.machines[0].start(incoming=False, vnet_hdr=vnet_hdr, kernel=kind.kernel)
+                lab.machines[0].wait_until_up()
+                with SpareMonitor(lab.machines[0]) as monitor:
+                    monitor.save(directory / str(len(states)))
+            states[key] = directory / str(len(states))
+        return states[key]
+
+    return state
 
 
 @pytest.fixture
-def pair(guest_image: Image) -> Iterator[Callable[..., Lab]]:
-    """Give a function that boots two guests and protects them: ``pair(checkpointer={...})``."""
+def pair(guest_image: Image, booted: Callable[[type[Lab], bool], Path]) -> Iterator[Callable[..., Lab]]:
+    """Give a function that starts two guests and protects them: ``pair(checkpointer={...})``."""
     with ExitStack() as stack:
 
         def build(
@@ -47,7 +75,8 @@ def pair(guest_image: Image) -> Iterator[Callable[..., Lab]]:
             checkpointer: Table | None = None,
         ) -> Lab:
             lab = stack.enter_context(kind(guest_image, vnet_hdr=vnet_hdr))
-            lab.boot()
+            stack.callback(lambda: print(lab.logs()))  # seen where a test fails
+            lab.boot(booted(kind, vnet_hdr))
             lab.protect(checkpointer=checkpointer, tcp=tcp)
             return lab
 

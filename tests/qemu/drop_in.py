@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pyroute2 import IPRoute
 
 from colo_compare.demo.proxy_process import Table
-from tests.qemu.lab import Lab
-from tests.qemu.machine import Machine
+from colo_compare.demo.qemu.lab import Lab
+from colo_compare.demo.qemu.machine import Machine
 
 
 class DropInLab(Lab):

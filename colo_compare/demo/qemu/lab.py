@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 from pyroute2 import IPRoute
 
@@ -23,14 +23,23 @@ from colo_compare.demo import link
 from colo_compare.demo.lab import prepare_host
 from colo_compare.demo.namespace import Namespace, sysctl
 from colo_compare.demo.proxy_process import ProxyProcess, Table
-from tests.qemu.image import Image
-from tests.qemu.machine import Machine
+from colo_compare.demo.qemu.image import Image
+from colo_compare.demo.qemu.machine import Machine
+from colo_compare.errors import SetupError
 
-CLIENT4, CLIENT6 = "10.99.0.1", "fd99::1"
-GUEST4, GUEST6 = "10.99.0.2", "fd99::2"
+CLIENT4: Final = "10.99.0.1"
+CLIENT6: Final = "fd99::1"
+GUEST4: Final = "10.99.0.2"
+GUEST6: Final = "fd99::2"
 
 # Guests under TCG on a machine that has other work to do.
-PATIENT: Table = {"checkpoint_timeout": "5s", "heartbeat_interval": "200ms", "heartbeat_timeout": "2s"}
+PATIENT: Final[Table] = {
+    "checkpoint_timeout": "5s",
+    "heartbeat_interval": "200ms",
+    "heartbeat_timeout": "2s",
+}
+
+LOOK_AGAIN: Final = 0.02  # seconds
 
 
 class Lab:
@@ -63,11 +72,18 @@ class Lab:
         self.client.call(link.set_up_loopback)
         self.client.call(link.set_up, "eth0", addresses=(f"{CLIENT4}/24", f"{CLIENT6}/64"))
 
-    def boot(self) -> None:
-        """Start both QEMUs, and wait until the primary's guest is up."""
+    def boot(self, state: Path | None = None) -> None:
+        """Start both QEMUs, and wait until the primary's guest is up.
+
+        `state`: of a guest that has booted already (`SpareMonitor.save`), with the same arguments.
+        """
         for machine, incoming in zip(self.machines, (False, True), strict=True):
             machine.start(
-                incoming=incoming, vnet_hdr=self.vnet_hdr, kernel=self.kernel, extra=self.objects(machine)
+                incoming=incoming,
+                vnet_hdr=self.vnet_hdr,
+                kernel=self.kernel,
+                extra=self.objects(machine),
+                state=state,
             )
         self.machines[0].wait_until_up()
 
@@ -110,14 +126,14 @@ class Lab:
         self.wait_for("protection", lambda: bool(self.proxy.status()["protected"]))
 
     def wait_for(self, what: str, condition: Callable[[], bool], limit: float = 20.0) -> float:
-        """Wait until something is so; gives the seconds that it took."""
+        """Wait until something is so; gives the seconds that it took. Raises SetupError."""
         began = time.monotonic()
         while not condition():
-            assert self.proxy.exit_code() is None, self.proxy.log.read_text()
-            assert time.monotonic() < began + limit, (
-                f"no {what} in {limit:g} s:\n{self.proxy.log.read_text()}"
-            )
-            time.sleep(0.02)
+            if self.proxy.exit_code() is not None:
+                raise SetupError(f"the proxy has ended before there was {what}: {self.proxy.last_words()}")
+            if time.monotonic() > began + limit:
+                raise SetupError(f"no {what} in {limit:g} s; the proxy says: {self.proxy.last_words()}")
+            time.sleep(LOOK_AGAIN)
         return time.monotonic() - began
 
     def ask_for_checkpoint(self) -> int:
@@ -136,10 +152,13 @@ class Lab:
         return counters
 
     def close(self) -> None:
-        """End every process and remove every trace; what they said is shown where a test fails."""
-        for log in sorted(self.directory.glob("*.log")):
-            print(f"--- {log.name}", log.read_text(errors="replace"), sep="\n")
+        """End every process and remove every trace."""
         self._stack.close()
+
+    def logs(self) -> str:
+        """Give what the proxy and both QEMUs have said."""
+        logs = sorted(self.directory.glob("*.log"))
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')}" for log in logs)
 
     def __enter__(self) -> Self:
         return self
