@@ -69,18 +69,20 @@ def become_root() -> None:
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
     except OSError as error:
         raise SetupError(
-            f"a user namespace cannot be made: {error.strerror}; {_why_not()}or run it as root"
+            f"a user namespace cannot be made: {error.strerror}; {_way_out()}"
         ) from error
 
 
-def _why_not() -> str:
+def _way_out() -> str:
     """Name the switches that are off, as a command to run."""
     wrong = []
     for name, off, on in SWITCHES:
         with suppress(OSError):
             if Path("/proc/sys", *name.split(".")).read_text().strip() == off:
                 wrong.append(f"sysctl -w {name}={on}")
-    return f"run `{'; '.join(wrong)}` as root, " if wrong else ""
+    if wrong:
+        return f"run `{'; '.join(wrong)}` as root, or run this as root"
+    return "no sysctl forbids it, so a container's seccomp profile may: run this outside of it, or as root"
 
 
 def _environment() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Real kernel TCP: every test here builds its own client, guests and proxy in network namespaces."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ from colo_compare.demo.lab import PLAIN, Lab, Wiring
 from colo_compare.demo.namespace import Namespace
 from colo_compare.demo.proxy_process import Table
 from colo_compare.errors import SetupError
+from colo_compare.ports.tap import DEVICE
 
 HERE = Path(__file__).parent
 
@@ -31,6 +33,14 @@ def _namespaces() -> None:
         pytest.skip(f"{error}, or in `unshare --user --map-root-user --net`")
 
 
+def skip_without_tun() -> None:
+    """In a user namespace the device node has the outside's permissions: 0666 on most machines, not on all."""
+    try:
+        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        pytest.skip(f"needs {DEVICE}: {error.strerror}; modprobe tun, or chmod 0666 {DEVICE}")
+
+
 @pytest.fixture
 def pair() -> Iterator[Callable[..., Lab]]:
     """Give a function that builds a lab in which everything runs: ``pair(Wiring(...), proxy={...})``."""
@@ -43,6 +53,8 @@ def pair() -> Iterator[Callable[..., Lab]]:
             checkpointer: Table = NULL,
             ports: dict[str, str] | None = None,
         ) -> Lab:
+            if wiring.taps:
+                skip_without_tun()
             lab = stack.enter_context(Lab(wiring))
             lab.start(
                 {

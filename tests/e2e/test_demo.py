@@ -1,6 +1,7 @@
 """`colo-compare demo` itself, as a person runs it."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -95,6 +96,19 @@ def test_killed_it_leaves_no_process(tmp_path: Path) -> None:
     run.process.communicate(timeout=LEAVE)
 
     assert run.left() == []
+
+
+def test_it_names_the_switch_that_forbids_it() -> None:
+    closed = "echo 0 > /proc/sys/user/max_user_namespaces && exec " + shlex.join([*DEMO, "--size", "1MiB"])
+
+    tried = subprocess.run(
+        ["unshare", "--user", "--map-user=1000", "--keep-caps", "sh", "-c", closed],
+        cwd=ROOT, capture_output=True, check=False, text=True,
+    )  # fmt: skip
+
+    assert tried.returncode == 3
+    assert "`sysctl -w user.max_user_namespaces=15000` as root" in tried.stderr
+    assert len(tried.stderr.splitlines()) == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
