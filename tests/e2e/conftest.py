@@ -34,7 +34,7 @@ def _namespaces() -> None:
 
 
 def skip_without_tun() -> None:
-    """In a user namespace the device node has the outside's permissions: 0666 on most machines, not on all."""
+    """In a user namespace the device node keeps the permissions of the outside: 0666 on most machines."""
     try:
         os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
