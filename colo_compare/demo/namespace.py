@@ -68,9 +68,7 @@ def become_root() -> None:
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
     except OSError as error:
-        raise SetupError(
-            f"a user namespace cannot be made: {error.strerror}; {_way_out()}"
-        ) from error
+        raise SetupError(f"a user namespace cannot be made: {error.strerror}; {_way_out()}") from error
 
 
 def _way_out() -> str:

@@ -36,7 +36,7 @@ async def test_a_download_goes_on_in_another_process(linux: Callable[..., LinuxL
         stdout=subprocess.PIPE,
     )
     old = await SocketGuest.attach(str(lab.control), patience=10)
-    while await served(lab) < SIZE // 4:  # noqa: ASYNC110 - another process: there is no event to wait for
+    while await served(lab) < SIZE // 4:
         assert download.poll() is None, "the download has ended"
         await trio.sleep(0.01)
     state = await old.pause()
