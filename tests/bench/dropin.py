@@ -1,0 +1,108 @@
+"""In the place of QEMU's colo-compare object: the same frames, on the same unix sockets, to both."""
+
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from tests.bench import comparers, frames
+from tests.bench.comparers import Comparer, Memory
+from tests.bench.report import AT_LEAST, AT_MOST, Results, Row, interleaved, medians, ratio
+
+TABLE = "drop-in"
+
+
+@dataclass(frozen=True)
+class Case:
+    """So many frames of so many flows."""
+
+    payload: int
+    flows: int
+    frames: int
+    target: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.payload} B, {self.flows:,} flow{'s' if self.flows > 1 else ''}"
+
+
+CASES = (
+    Case(64, 1, 200_000, 10),
+    Case(64, 1000, 200_000, 10),
+    Case(64, 20_000, 200_000, 10),
+    Case(1448, 1, 60_000, 5),
+    Case(1448, 1000, 60_000, 5),
+)
+
+
+class Load:
+    """The frames of a case, made once for all who get them."""
+
+    def __init__(self, case: Case) -> None:
+        self.flows = case.flows
+        self.opening = frames.openings(0, case.flows)
+        self.data = frames.data(np.arange(case.frames), case.flows, case.payload)
+        self.said = Memory(self.opening.tobytes() + self.data.tobytes())
+        self.out = Memory(size=self.said.size)
+
+    def close(self) -> None:
+        self.said.close()
+        self.out.close()
+
+
+class Faults:
+    """Frames that came out wrong, over all runs of one comparer."""
+
+    def __init__(self) -> None:
+        self.lost = self.reordered = self.duplicated = self.altered = 0
+
+    def judge(self, load: Load, received: int) -> int:
+        """Look at what came out; gives the number of frames."""
+        arrived = frames.Arrived(
+            memoryview(load.out.map)[:received], load.flows, len(load.opening), load.data
+        )
+        self.lost += arrived.lost
+        self.reordered += arrived.reordered
+        self.duplicated += arrived.duplicated
+        self.altered += arrived.altered
+        return arrived.frames
+
+
+def run(make: Callable[[Path], AbstractContextManager[Comparer]], load: Load, faults: Faults) -> float:
+    """Feed one comparer; gives CPU microseconds for each frame that it released."""
+    with tempfile.TemporaryDirectory() as directory, make(Path(directory)) as comparer:
+        fed = comparer.feed(load.said, load.out)
+    return fed.cpu / max(faults.judge(load, fed.received), 1) * 1e6
+
+
+def measure(results: Results, rounds: int, cases: Iterable[Case] = CASES) -> None:
+    """Measure the whole table."""
+    why = comparers.qemu_missing()
+    wrong = {"QEMU": Faults(), "proxy": Faults()}
+    for case in cases:
+        load = Load(case)
+        runs: dict[str, Callable[[], float]] = {}
+        if not why:
+            runs["QEMU"] = partial(run, comparers.qemu, load, wrong["QEMU"])
+        runs["proxy"] = partial(run, comparers.proxy, load, wrong["proxy"])
+        found = interleaved(rounds, runs)
+        against = None if why else ratio(found["QEMU"], found["proxy"])
+        load.close()
+        results.add(
+            Row(TABLE, case.name, "us of CPU a frame", medians(found), against, AT_LEAST, case.target)
+        )
+        for name, value in medians(found).items():
+            if case.payload == 64:
+                results.curves.setdefault(f"{name}, 64 B", []).append((case.flows, value))
+    results.add(_faults(wrong))
+
+
+def _faults(wrong: dict[str, Faults]) -> Row:
+    counts = {name: vars(faults) for name, faults in wrong.items()}
+    figures = {name: float(sum(each.values())) for name, each in counts.items()}
+    case = "frames lost, reordered, duplicated or altered"
+    return Row(TABLE, case, "", figures, figures["proxy"], AT_MOST, 0, notes=counts)
