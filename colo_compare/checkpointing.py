@@ -6,6 +6,8 @@ handler does, as the backend must not be able to swallow it.
 """
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -41,6 +43,8 @@ class Checkpointing:
         self._epoch: int | None = None  # of the checkpoint under way, until its result is known
         self._serving = trio.CancelScope()  # of the request that the backend serves now
         self._busy = False  # whether it serves one
+        self._passed_on = False  # whether the backend knows of the checkpoint under way
+        self._suspension = trio.Lock()  # held while requests are not passed on
         self._changed = trio.Event()  # set when one of these has changed
 
     # Requests
@@ -78,6 +82,18 @@ class Checkpointing:
         await self.settle()
         return known
 
+    @asynccontextmanager
+    async def suspended(self) -> AsyncIterator[None]:
+        """Pass no request on. What is under way ends first.
+
+        For a change of mode: the core forgets the checkpoint then, and a result that came for it afterwards
+        would be taken for that of the next one.
+        """
+        async with self._suspension:
+            while self._epoch is not None and self._passed_on:
+                await self._changed.wait()
+            yield
+
     async def serve_requests(self) -> None:
         """Pass requests on until cancelled."""
         await self._started.wait()
@@ -85,6 +101,8 @@ class Checkpointing:
             await self._asked.wait()
             self._asked = trio.Event()
             await self._loop.failover.while_promoting()
+            async with self._suspension:
+                pass
             request, self._next = self._next, None
             if request is None:
                 continue  # forgotten meanwhile
@@ -104,6 +122,7 @@ class Checkpointing:
                 self._loop.proxy.postpone(request.epoch, trio.current_time())
                 await trio.sleep(READY_INTERVAL)
             self._was_ready = True
+            self._passed_on = True
             await self.checkpointer.request(request)
         except Exception as error:  # a third party's code
             logger.exception("the checkpointer failed at the request for epoch %d", request.epoch)
@@ -141,6 +160,7 @@ class Checkpointing:
 
     def _finish(self) -> None:
         self._epoch = None
+        self._passed_on = False
         self._note_change()
 
     def _note_change(self) -> None:
@@ -161,6 +181,7 @@ class Checkpointing:
         with self._loop.core():
             epoch = self._loop.proxy.begun(trio.current_time())
             self._epoch = epoch
+            self._passed_on = True
             self._loop.perform()
         return epoch
 

@@ -29,8 +29,7 @@ NO_CHECKPOINTER: Final = 4
 NO_DAEMON: Final = 5
 INTERNAL: Final = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED: Final = 130  # 128 + SIGINT, as a shell says it
-
-PROMOTION_LIMIT: Final = 180.0  # seconds: a guest may have to be fenced by its power switch first
+UNREAD: Final = 141  # 128 + SIGPIPE
 
 EXIT_CODES: Final = """\
 exit codes:
@@ -42,6 +41,7 @@ exit codes:
   5    no daemon answers on the control socket, or that socket cannot be made
   70   an internal error: please report it with the traceback
   130  interrupted
+  141  nobody reads the output any more
 """
 _CODES: Final[tuple[tuple[type[ColoCompareError], int], ...]] = (
     (ConfigError, USAGE),
@@ -61,11 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser().parse_args(argv)
         code: int = args.run(args)
+        sys.stdout.flush()
     except ColoCompareError as error:
         if "--debug" in argv:
             traceback.print_exc()
         print(f"colo-compare: {error}", file=sys.stderr)
         return exit_code(error)
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain once more when it flushes it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except KeyboardInterrupt:
         print("colo-compare: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -109,8 +114,11 @@ def _parser() -> argparse.ArgumentParser:
         ("replay", "compare captures of what the two guests sent", _fill_replay),
         ("demo", "show a failover between two servers in network namespaces", _fill_demo),
         ("status", "show the state of a running proxy", _fill_status),
+        ("events", "show the last events of a running proxy, and those that come", _fill_events),
         ("promote", "move the service to the secondary", _fill_promote),
         ("checkpoint", "ask for a checkpoint now", _fill_checkpoint),
+        ("drain", "take nothing more from the client, and wait until nothing is held", _fill_drain),
+        ("set", "change a setting of a running proxy, or its mode", _fill_set),
     ):
         command = commands.add_parser(
             name,
@@ -180,57 +188,25 @@ def _fill_from(module: str, parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=command.run)
 
 
-def _add_socket(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-s",
-        "--socket",
-        metavar="PATH",
-        help="the daemon's control socket (default: $COLO_COMPARE_CONTROL__SOCKET, or the built-in one)",
-    )
-
-
 def _fill_status(parser: argparse.ArgumentParser) -> None:
-    _add_socket(parser)
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.set_defaults(run=_status)
+    _fill_from("colo_compare.commands.status", parser)
+
+
+def _fill_events(parser: argparse.ArgumentParser) -> None:
+    _fill_from("colo_compare.commands.events", parser)
 
 
 def _fill_promote(parser: argparse.ArgumentParser) -> None:
-    _add_socket(parser)
-    parser.set_defaults(run=_promote)
+    _fill_from("colo_compare.commands.promote", parser)
 
 
 def _fill_checkpoint(parser: argparse.ArgumentParser) -> None:
-    _add_socket(parser)
-    parser.set_defaults(run=_checkpoint)
+    _fill_from("colo_compare.commands.checkpoint", parser)
 
 
-def _status(args: argparse.Namespace) -> int:
-    import json
-
-    from colo_compare.status_text import render
-
-    status = _call(args, "status")
-    print(json.dumps(status, indent=2) if args.json else render(status))
-    return OK if status["protected"] else NEGATIVE
+def _fill_drain(parser: argparse.ArgumentParser) -> None:
+    _fill_from("colo_compare.commands.drain", parser)
 
 
-def _promote(args: argparse.Namespace) -> int:
-    answer = _call(args, "promote", timeout=PROMOTION_LIMIT)
-    print(f"promoted: the guest on port {answer['primary']} is the primary now")
-    return OK
-
-
-def _checkpoint(args: argparse.Namespace) -> int:
-    answer = _call(args, "checkpoint")
-    print(f"asked for the checkpoint that begins epoch {answer['epoch']}")
-    return OK
-
-
-def _call(args: argparse.Namespace, method: str, timeout: float = 10.0) -> dict[str, Any]:
-    from colo_compare.config import ControlTable
-    from colo_compare.control import call
-
-    path = args.socket or os.environ.get("COLO_COMPARE_CONTROL__SOCKET") or ControlTable().socket
-    answer: dict[str, Any] = call(Path(path), method, timeout=timeout)
-    return answer
+def _fill_set(parser: argparse.ArgumentParser) -> None:
+    _fill_from("colo_compare.commands.set", parser)

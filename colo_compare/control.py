@@ -6,20 +6,24 @@ r"""The control API: one JSON request line, one JSON response line, over a unix 
     {"api": 1, "ok": true, "result": {...}}
     {"api": 1, "ok": false, "error": "no method \"statsu\"; known: promote, status"}
 
+A method that gives more and more (`events`, `capture`) answers with many lines that say ``"more": true``, and
+ends with one that does not. Whatever the client sends meanwhile, and its going away, ends it earlier.
+
 A connection may carry any number of requests, one after the other. Who may connect is decided by the mode of
 the socket file alone. Nothing that a client does, or leaves undone, holds up the daemon: lines, clients and
-waiting are all bounded.
+waiting are all bounded. What each method takes and gives: docs/control.md.
 """
 
 import errno
 import fcntl
 import logging
+import math
 import os
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +38,7 @@ MAX_RESPONSE: Final = 16 << 20  # bytes of one response line: a status with many
 MAX_CLIENTS: Final = 32
 PATIENCE: Final = 30.0  # seconds for a client to say something, or to take its answer
 
+# Takes the params; gives what JSON can carry, or a generator of such values.
 Method = Callable[[dict[str, Any]], Awaitable[Any]]
 
 _logger: Final = logging.getLogger(__name__)
@@ -50,6 +55,7 @@ class _Response(msgspec.Struct):
     ok: bool
     result: Any = None
     error: str = ""
+    more: bool = False
 
 
 async def serve_control(
@@ -75,15 +81,38 @@ def call(path: Path, method: str, params: Mapping[str, Any] | None = None, *, ti
 
     Raises ControlError when no daemon answers within `timeout` seconds, and ControlRefused when it says no.
     """
-    deadline = time.monotonic() + timeout
-    request = msgspec.json.encode(_Request(API, method, dict(params or {}))) + b"\n"
+    with _asking(path, timeout) as connection:
+        deadline = time.monotonic() + timeout
+        _ask(connection, timeout, path, method, params)
+        received = bytearray()
+        return _understand(path, _receive_line(connection, path, received, deadline)).result
+
+
+def follow(
+    path: Path, method: str, params: Mapping[str, Any] | None = None, *, timeout: float = 10.0
+) -> Iterator[Any]:
+    """Ask a running daemon for a method that gives many results, and give each as it comes.
+
+    `timeout` is for the connection alone: between two results any time may pass. Raises as `call` does, also
+    when the daemon ends.
+    """
+    with _asking(path, timeout) as connection:
+        _ask(connection, timeout, path, method, params)
+        received = bytearray()
+        more = True
+        while more:
+            response = _understand(path, _receive_line(connection, path, received, math.inf))
+            more = response.more
+            if more:
+                yield response.result
+
+
+@contextmanager
+def _asking(path: Path, timeout: float) -> Iterator[socket.socket]:
+    """Give a socket; tell of what goes wrong with it as ControlError."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(timeout)
-            connection.connect(str(path))
-            with suppress(BrokenPipeError):  # refused before it was heard: the answer says why
-                connection.sendall(request)
-            line = _receive_line(connection, path, deadline)
+            yield connection
     except TimeoutError:
         raise ControlError(f"the daemon on {path} did not answer within {timeout:g} s") from None
     except PermissionError:
@@ -94,29 +123,46 @@ def call(path: Path, method: str, params: Mapping[str, Any] | None = None, *, ti
         raise ControlError(
             f"no daemon answers on {path}: is colo-compare run running? ({error.strerror or error})"
         ) from None
+
+
+def _ask(
+    connection: socket.socket, timeout: float, path: Path, method: str, params: Mapping[str, Any] | None
+) -> None:
+    connection.settimeout(timeout)
+    connection.connect(str(path))
+    with suppress(BrokenPipeError):  # refused before it was heard: the answer says why
+        connection.sendall(msgspec.json.encode(_Request(API, method, dict(params or {}))) + b"\n")
+
+
+def _understand(path: Path, line: bytes) -> _Response:
+    """Read a response line. Raises ControlRefused when it says no."""
     try:
         response = msgspec.json.decode(line, type=_Response)
     except msgspec.MsgspecError as error:
         raise ControlError(f"what answers on {path} is no colo-compare: {error}") from None
     if not response.ok:
         raise ControlRefused(response.error)
-    return response.result
+    return response
 
 
-def _receive_line(connection: socket.socket, path: Path, deadline: float) -> bytes:
-    line = bytearray()
-    while not line.endswith(b"\n"):
+def _receive_line(connection: socket.socket, path: Path, received: bytearray, deadline: float) -> bytes:
+    """Take a line off what was received; more is received until `deadline`, a time of time.monotonic."""
+    searched = 0
+    while (end := received.find(b"\n", searched)) < 0:
+        searched = len(received)
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        connection.settimeout(left)
+        connection.settimeout(None if math.isinf(left) else left)
         chunk = connection.recv(65536)
         if not chunk:
             raise ControlError(f"the daemon on {path} closed the connection without an answer")
-        line += chunk
-        if len(line) > MAX_RESPONSE:
+        received += chunk
+        if len(received) > MAX_RESPONSE:
             raise ControlError(f"the answer on {path} is longer than {MAX_RESPONSE} bytes")
-    return bytes(line)
+    line = bytes(received[: end + 1])
+    del received[: end + 1]
+    return line
 
 
 class _Server:
@@ -150,9 +196,13 @@ class _Server:
             if len(line) > MAX_REQUEST:
                 await _send(stream, _refusal(f"a request line has at most {MAX_REQUEST} bytes"))
                 return
-            await _send(stream, await self._answer(line))
+            answer = await self._answer(line)
+            if isinstance(answer, bytes):
+                await _send(stream, answer)
+            elif not await self._stream(stream, answer):
+                return
 
-    async def _answer(self, line: bytes) -> bytes:
+    async def _answer(self, line: bytes) -> bytes | AsyncGenerator[Any, None]:
         try:
             request = msgspec.json.decode(line, type=_Request)
         except msgspec.MsgspecError as error:
@@ -163,12 +213,47 @@ class _Server:
         if method is None:
             return _refusal(f'no method "{request.method}"; known: {", ".join(sorted(self._methods))}')
         try:
-            return _encode({"api": API, "ok": True, "result": await method(request.params)})
+            result = await method(request.params)
+            if isinstance(result, AsyncGenerator):
+                return result
+            return _encode({"api": API, "ok": True, "result": result})
         except ColoCompareError as error:
             return _refusal(str(error))
         except Exception:  # a mistake in one method must not stop the proxy
             _logger.exception("control: method %s failed", request.method)
             return _refusal(f"method {request.method} failed: see the daemon's log")
+
+    async def _stream(self, stream: trio.SocketStream, results: AsyncGenerator[Any, None]) -> bool:
+        """Send the results until they, or the client, end; give whether it was they."""
+        complete = False
+        async with trio.open_nursery() as nursery, aclosing(results):
+            nursery.start_soon(_wait_for_end, stream, nursery.cancel_scope)
+            with suppress(trio.BrokenResourceError, trio.TooSlowError):
+                await self._send_all(stream, results)
+                complete = True
+            nursery.cancel_scope.cancel()
+        return complete
+
+    async def _send_all(self, stream: trio.SocketStream, results: AsyncGenerator[Any, None]) -> None:
+        try:
+            async for result in results:
+                await _send(stream, _encode({"api": API, "ok": True, "result": result, "more": True}))
+        except ColoCompareError as error:
+            last = _refusal(str(error))
+        except (trio.BrokenResourceError, trio.TooSlowError):
+            raise
+        except Exception:  # a mistake in one method must not stop the proxy
+            _logger.exception("control: a method failed while it was followed")
+            last = _refusal("the method failed: see the daemon's log")
+        else:
+            last = _encode({"api": API, "ok": True, "result": None})
+        await _send(stream, last)
+
+
+async def _wait_for_end(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+    with suppress(trio.BrokenResourceError):
+        await stream.receive_some(1)
+    scope.cancel()
 
 
 async def _next_line(stream: trio.SocketStream, received: bytearray) -> bytes | None:

@@ -7,22 +7,21 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import trio
 
 from colo_compare.checkpoint.contract import Checkpointer
-from colo_compare.config import Config, load_config, runtime_changes
+from colo_compare.config import Config, change, load_config, runtime_changes
 from colo_compare.control import serve_control
-from colo_compare.core.counters import OPERATOR
-from colo_compare.core.settings import PROTECT
-from colo_compare.errors import CheckpointerError, ColoCompareError, ConfigError, ControlRefused
+from colo_compare.core.settings import BYPASS, OBSERVE, PROTECT
+from colo_compare.errors import ColoCompareError, ConfigError, ControlRefused
 from colo_compare.http import serve_http
 from colo_compare.logs import Log
 from colo_compare.loop import Loop
+from colo_compare.operate.methods import ControlMethods
 from colo_compare.ports import open_port
-from colo_compare.status import loop_status
 from colo_compare.web import Pages
 
 logger: Final = logging.getLogger(__name__)
@@ -90,7 +89,7 @@ class Daemon:
     async def _open_control(self, nursery: trio.Nursery) -> None:
         control = self._config.control
         if control.socket != "off":
-            methods = {"status": self.status, "promote": self.promote, "checkpoint": self.checkpoint}
+            methods = ControlMethods(self).table()
             await nursery.start(serve_control, Path(control.socket), control.file_mode, methods)
 
     async def _open_http(self, nursery: trio.Nursery) -> None:
@@ -136,30 +135,28 @@ class Daemon:
 
     # Control
 
-    async def status(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Give the state of everything."""
-        return loop_status(self._running(), self._config.checkpointer.backend)
+    def change(self, key: str, value: str) -> None:
+        """Set one key of the configuration, until the file is read again. Raises ConfigError."""
+        self._config = change(self._config, key, value)
+        self._log.configure(self._config.log.level, self._config.log.format)
+        self.loop.apply(self._config.settings(self._checkpointer.capabilities))
+        logger.warning("%s is %s now, by an operator's decision", key, value)
 
-    async def promote(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Move the service to the secondary. Raises ControlRefused."""
-        loop = self._running()
-        try:
-            await loop.failover.promote("asked for by the operator")
-        except CheckpointerError as error:
-            raise ControlRefused(f"not promoted: {error}") from error
-        return {"primary": loop.primary.port.url}
+    async def set_mode(self, mode: str) -> None:
+        """Change the mode. Raises ConfigError, or ControlRefused."""
+        if mode not in (PROTECT, OBSERVE, BYPASS):
+            raise ConfigError("mode", f'"{mode}" is not one of protect, observe, bypass')
+        self._checkpointer.check_mode(mode)
+        await self.loop.set_mode(mode)
 
-    async def checkpoint(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Ask for a checkpoint; gives the epoch that it will begin. Raises ControlRefused."""
-        loop = self._running()
-        if loop.proxy.mode != PROTECT:
-            raise ControlRefused(f"mode {loop.proxy.mode} makes no checkpoints")
-        with loop.core():
-            loop.proxy.request_checkpoint(OPERATOR, trio.current_time())
-            loop.perform()
-        return {"epoch": loop.proxy.epoch + 1}
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._config
 
-    def _running(self) -> Loop:
+    @property
+    def loop(self) -> Loop:
+        """The loop. Raises ControlRefused as long as there is none."""
         if self._loop is None:
             raise ControlRefused("the daemon is still opening its ports: ask again in a moment")
         return self._loop

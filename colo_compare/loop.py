@@ -38,13 +38,14 @@ from colo_compare.checkpoint.contract import Checkpointer
 from colo_compare.checkpointing import Checkpointing
 from colo_compare.core.actions import Event, SideLost
 from colo_compare.core.proxy import Proxy
-from colo_compare.core.settings import PROTECT, Settings
+from colo_compare.core.settings import BYPASS, PROTECT, Settings
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
-from colo_compare.errors import PortError
+from colo_compare.errors import ControlRefused, PortError
 from colo_compare.event_log import log_event
 from colo_compare.failover import Failover
 from colo_compare.link import LOST, Link
 from colo_compare.measures import Measures
+from colo_compare.operate.history import EventHistory
 from colo_compare.ports.port import FramePort
 from colo_compare.wire.frame import Frame, parse_frame
 
@@ -80,10 +81,12 @@ class Loop:
         self.failover = Failover(self, checkpointer)
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self.measures: Final = Measures()
+        self.history: Final = EventHistory()
         self._nursery: trio.Nursery  # from `run` on
         self._error: Exception | None = None
         self.stopping = False
-        self._changed = trio.Event()  # while stopping: set when the core has done something
+        self.draining = False  # the client is not read, by an operator's decision
+        self._changed = trio.Event()  # while stopping or draining: set when the core has done something
         self._sleep = trio.CancelScope()  # of the timer task
         self._wakes_at = 0.0  # when that task wakes up by itself
 
@@ -144,9 +147,7 @@ class Loop:
         """Take nothing more from the client, let what is held match or reach its deadline, and end."""
         logger.info("stopping: no more client frames, %d frames are held", self.proxy.held_frames)
         with trio.move_on_at(deadline):
-            while self.proxy.held_frames or self.client.backlog:
-                self._changed = trio.Event()
-                await self._changed.wait()
+            await self._emptied()
         if self.proxy.held_frames or self.client.backlog:
             logger.warning(
                 "stopped: left behind are %d held frames, and %d that the client port had not taken",
@@ -156,6 +157,29 @@ class Loop:
         else:
             logger.info("stopped: nothing was left behind")
         self._nursery.cancel_scope.cancel()
+
+    async def _emptied(self) -> None:
+        """Wait until nothing is held, nor waits for the client port."""
+        while self.proxy.held_frames or self.client.backlog:
+            self._changed = trio.Event()
+            await self._changed.wait()
+
+    # Draining
+
+    async def drain_out(self, limit: float) -> bool:
+        """Take nothing from the client until `take_in`; give whether nothing is held within `limit` seconds.
+
+        What the client sent before is mirrored, and what is held may match, or be covered by a checkpoint.
+        """
+        self.draining = True
+        with trio.move_on_after(limit):
+            await self._emptied()
+        return not (self.proxy.held_frames or self.client.backlog)
+
+    def take_in(self) -> None:
+        """End a drain."""
+        self.draining = False
+        self._open_gates()
 
     # Frames in
 
@@ -170,6 +194,8 @@ class Loop:
             except (PortError, OSError) as error:
                 self.failover.report(link, str(error))
                 return
+            while self.draining and link is self.client:
+                await link.wait_at_gate()  # this batch is the client's first one after the drain
             # The link may have been fenced, and the stop begun, while this task waited.
             if link.role != LOST and not (self.stopping and link is self.client):
                 self.feed(link, batch)
@@ -196,7 +222,7 @@ class Loop:
 
     def _may_read(self, link: Link) -> bool:
         if link.role == CLIENT:
-            if self.stopping or self.primary.backlog:
+            if self.stopping or self.draining or self.primary.backlog:
                 return False
             if self.secondary is not None and self.secondary.backlog and self.proxy.mode == PROTECT:
                 return False
@@ -248,6 +274,7 @@ class Loop:
     def _tell(self, event: Event) -> None:
         self.events.append(event)
         self.measures.note(event)
+        self.history.note(event)
         log_event(event)
         if isinstance(event, SideLost) and event.side == SECONDARY and self.secondary is not None:
             # The core's own decision (too many failures, no answer in time).
@@ -314,6 +341,23 @@ class Loop:
         with self.core():
             self.proxy.apply(settings, trio.current_time())
             self.perform()
+
+    async def set_mode(self, mode: str) -> None:
+        """Change the mode by an operator's decision: protect, observe or bypass.
+
+        A checkpoint under way comes to its result first. Raises ControlRefused when there is no secondary to
+        protect with, or compare.
+        """
+        if mode == self.proxy.mode:
+            return
+        async with self.checkpointing.suspended():
+            await self.failover.while_promoting()
+            if self.secondary is None and mode != BYPASS:
+                raise ControlRefused(f"mode {mode} needs a secondary, and it is lost")
+            self.checkpointing.forget()  # of what is asked for, the backend knows nothing
+            with self.core():
+                self.proxy.set_mode(mode, trio.current_time())
+                self.perform()
 
     def swap(self) -> Link:
         """Swap the roles, in the same stretch of code as Proxy.promote; gives the old primary's link."""

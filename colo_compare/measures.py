@@ -35,6 +35,7 @@ class Measures:
         self.pages = 0  # that the checkpointer says it has copied
         self.bytes = 0
         self.last_commit: float | None = None  # Unix time
+        self.last_checkpoint: CheckpointCommitted | None = None
         self.last_divergences: dict[str, tuple[int, float]] = {}  # reason: id and Unix time of the last one
         self._requested_at: float | None = None  # of the checkpoint under way
         self._paused_at: float | None = None
@@ -47,6 +48,7 @@ class Measures:
         elif isinstance(event, CheckpointCommitted):
             self._requested_at = None
             self.last_commit = self._unix_time()
+            self.last_checkpoint = event
             self.request_to_commit.observe(event.request_to_commit)
         elif isinstance(event, CheckpointAborted | ModeChanged):
             # A pair that is no more, or a new one, has no checkpoint under way.

@@ -6,6 +6,7 @@ import trio
 
 from colo_compare import __version__
 from colo_compare.checkpoint.contract import Figures
+from colo_compare.core.actions import CheckpointCommitted
 from colo_compare.core.settings import BLOCK, BYPASS, OBSERVE, SOLO
 from colo_compare.event_log import event_fields
 from colo_compare.link import LOST, Link
@@ -30,8 +31,13 @@ def loop_status(loop: Loop, backend: str) -> dict[str, Any]:
         "protected": proxy.protected,
         "why": "" if proxy.protected else _why_unprotected(proxy.mode, proxy.checkpoint_state),
         "stopping": loop.stopping,
+        "draining": loop.draining,
         "epoch": proxy.epoch,
-        "checkpoint": {"state": proxy.checkpoint_state, "figures": _figures(loop.checkpointing.last_figures)},
+        "checkpoint": {
+            "state": proxy.checkpoint_state,
+            "last": _last(loop.measures.last_checkpoint, now),
+            "figures": _figures(loop.checkpointing.last_figures),
+        },
         "held": {
             "frames": proxy.held_frames,
             "bytes": proxy.held_bytes,
@@ -77,6 +83,15 @@ def _port(link: Link) -> dict[str, Any]:
         "dropped_send": counters.dropped_send,
         "resets": counters.resets,
     }
+
+
+def _last(event: CheckpointCommitted | None, now: float) -> dict[str, Any]:
+    """Give the last checkpoint that was committed, {} if there was none."""
+    if event is None:
+        return {}
+    fields = event_fields(event)
+    del fields["event"]
+    return {"seconds_ago": now - event.at, **fields}
 
 
 def _figures(figures: Figures | None) -> dict[str, Any]:

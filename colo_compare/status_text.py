@@ -11,9 +11,10 @@ def render(status: dict[str, Any]) -> str:
     backend = status["checkpointer"]
     counters = status["counters"]
     lines = [
-        f"{verdict}{', stopping' if status['stopping'] else ''}",
+        verdict + "".join(f", {word}" for word in ("draining", "stopping") if status[word]),
         f"mode          {status['mode']}, up {status['uptime']:.0f} s, version {status['version']}",
-        f"epoch         {status['epoch']}, {checkpoint['state']}{_pairs(checkpoint['figures'], ', last: ')}",
+        f"epoch         {status['epoch']}, {checkpoint['state']}",
+        f"last          {_last(checkpoint['last'])}{_pairs(checkpoint['figures'], '; ')}",
         f"checkpoints   {_pairs(counters['checkpoints'])}",
         f"requests      {_pairs(_not_zero(counters['requests'])) or 'none'}",
         f"divergences   {_pairs(_not_zero(counters['divergences'])) or 'none'}",
@@ -26,6 +27,16 @@ def render(status: dict[str, Any]) -> str:
         lines.append(f"promoted      {status['promoted']}")
     lines += [_port_line(name, port) for name, port in status["ports"].items()]
     return "\n".join(lines)
+
+
+def _last(checkpoint: dict[str, Any]) -> str:
+    """Tell of the last checkpoint, and of what it was made for."""
+    if not checkpoint:
+        return "no checkpoint yet"
+    return (
+        f"{', '.join(checkpoint['reasons'])}, committed {checkpoint['seconds_ago']:.1f} s ago"
+        f" in {checkpoint['request_to_commit'] * 1000:.1f} ms, released {checkpoint['released']}"
+    )
 
 
 def _backend(backend: dict[str, Any]) -> str:

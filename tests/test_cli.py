@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import types
@@ -196,3 +197,12 @@ def test_an_interrupt_is_one_line(
     fake_command(monkeypatch, KeyboardInterrupt())
     assert cli.main(["replay"]) == cli.INTERRUPTED
     assert capsys.readouterr().err == "colo-compare: interrupted\n"
+
+
+def test_output_that_nobody_reads_is_no_error(config: Path) -> None:
+    program = [sys.executable, "-m", "colo_compare", "check", "-c", str(config)]
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        done = subprocess.run(program, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (cli.UNREAD, "")

@@ -2,6 +2,7 @@ import json
 import socket
 import stat
 import threading
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,8 @@ import trio
 import trio.testing
 
 from colo_compare import control
-from colo_compare.control import MAX_CLIENTS, MAX_REQUEST, MAX_RESPONSE, Method, call, serve_control
-from colo_compare.errors import ControlError
+from colo_compare.control import MAX_CLIENTS, MAX_REQUEST, MAX_RESPONSE, Method, call, follow, serve_control
+from colo_compare.errors import ControlError, ControlRefused
 
 
 async def echo(params: dict[str, Any]) -> Any:
@@ -32,7 +33,35 @@ async def unspeakable(_: dict[str, Any]) -> Any:
     return object()
 
 
+async def count(params: dict[str, Any]) -> Any:
+    """Count up to `to`; for ever without it. Ends badly after `refuse` or `fail`."""
+    if params.get("no"):
+        raise ControlError("nothing to count")
+    return _count(params)
+
+
+ended: list[str] = []
+
+
+async def _count(params: dict[str, Any]) -> AsyncGenerator[int, None]:
+    number = 0
+    try:
+        while number < params.get("to", 1 << 30):
+            number += 1
+            yield number
+            if number == params.get("refuse"):
+                raise ControlError("that was enough")
+            if number == params.get("fail"):
+                raise ZeroDivisionError
+            if params.get("slowly"):
+                await trio.sleep_forever()
+            await trio.lowlevel.checkpoint()
+    finally:
+        ended.append("count")
+
+
 METHODS: dict[str, Method] = {
+    "count": count,
     "echo": echo,
     "refuse": refuse,
     "break_down": break_down,
@@ -76,7 +105,7 @@ async def test_a_method_s_own_error_reaches_the_caller(path: Path) -> None:
 
 async def test_an_unknown_method_is_answered_with_the_known_ones(path: Path) -> None:
     with pytest.raises(
-        ControlError, match='no method "statsu"; known: break_down, echo, refuse, unspeakable'
+        ControlError, match='no method "statsu"; known: break_down, count, echo, refuse, unspeakable'
     ):
         await ask(path, "statsu")
 
@@ -122,6 +151,72 @@ async def test_a_line_without_end_is_refused(path: Path) -> None:
         answer = json.loads(await stream.receive_some())
         assert answer == {"api": 1, "ok": False, "error": f"a request line has at most {MAX_REQUEST} bytes"}
         assert await stream.receive_some() == b""
+
+
+# Methods that give many results
+
+
+async def followed(path: Path, params: dict[str, Any]) -> list[Any]:
+    return await trio.to_thread.run_sync(lambda: list(follow(path, "count", params)))
+
+
+async def test_results_come_one_by_one_and_the_connection_lives_on(path: Path) -> None:
+    assert await followed(path, {"to": 3}) == [1, 2, 3]
+    lines = await exchange(path, b'{"api":1,"method":"count","params":{"to":1}}\n', answers=2)
+    assert lines == [
+        {"api": 1, "ok": True, "result": 1, "more": True},
+        {"api": 1, "ok": True, "result": None},
+    ]
+    async with await trio.open_unix_socket(path) as stream:
+        await stream.send_all(b'{"api":1,"method":"count","params":{"to":1}}\n')
+        received = b""
+        while received.count(b"\n") < 2:
+            received += await stream.receive_some()
+        await stream.send_all(b'{"api":1,"method":"echo"}\n')
+        assert json.loads(await stream.receive_some()) == {"api": 1, "ok": True, "result": {}}
+
+
+@pytest.mark.parametrize(
+    ("params", "before", "error"),
+    [
+        ({"no": True}, [], "nothing to count"),
+        ({"refuse": 2}, [1, 2], "that was enough"),
+        ({"fail": 1}, [1], "the method failed: see the daemon's log"),
+    ],
+)
+async def test_what_ends_badly_says_so(
+    path: Path, params: dict[str, Any], before: list[int], error: str
+) -> None:
+    results: list[int] = []
+
+    def run() -> None:
+        with pytest.raises(ControlRefused, match=f"^{error}$"):
+            results.extend(follow(path, "count", params))  # keeps what comes before the error
+
+    await trio.to_thread.run_sync(run)
+    assert results == before
+
+
+async def test_a_follower_that_goes_away_ends_the_method(path: Path) -> None:
+    ended.clear()
+    async with await trio.open_unix_socket(path) as stream:
+        await stream.send_all(b'{"api":1,"method":"count","params":{"slowly":true}}\n')
+        assert json.loads(await stream.receive_some())["result"] == 1
+    with trio.fail_after(5):
+        while not ended:
+            await trio.lowlevel.checkpoint()
+
+
+async def test_a_follower_that_takes_nothing_loses_its_place(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    path = tmp_path / "control.sock"
+    await nursery.start(serve_control, path, 0o600, METHODS)
+    ended.clear()
+    async with await trio.open_unix_socket(path) as stream:
+        await stream.send_all(b'{"api":1,"method":"count"}\n')
+        await trio.sleep(control.PATIENCE + 1)  # virtual time
+        assert ended == ["count"]
 
 
 async def test_one_client_too_many_is_told_so_and_the_others_stay(path: Path) -> None:

@@ -10,88 +10,27 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from colo_compare import cli
-from colo_compare.config import load_config
 from colo_compare.control import call
-from colo_compare.daemon import Daemon
-from colo_compare.errors import ColoCompareError, ControlRefused
-from colo_compare.logs import Log
-from colo_compare.ports import FramePort, open_port
-from colo_compare.wire.frame import Frame
+from colo_compare.errors import ControlRefused
+from colo_compare.operate.methods import ControlMethods
 from tests.conversation import Clock, Conversation
-
-DETERMINISTIC = 'backend = "null"\nassume_deterministic = true'
-
-
-def write_config(
-    directory: Path, ports: dict[str, str], proxy: str = "", backend: str = DETERMINISTIC
-) -> Path:
-    lines = ["[proxy]", proxy, "[ports]"]
-    lines += [f'{name} = "{url}"' for name, url in ports.items()]
-    lines += ["[checkpointer]", backend, "[control]", f'socket = "{directory / "control.sock"}"']
-    path = directory / "pair.toml"
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
+from tests.daemon_rig import DETERMINISTIC, Rig, memory_rig, write_config
 
 # In this process
-
-
-class Rig:
-    """A daemon between memory ports: what `colo-compare run` does, without the process."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.config = load_config(path, {})
-        self.daemon = Daemon(path, {}, self.config, Log(sys.stderr))
-        self.ended = trio.Event()
-        self.error: Exception | None = None
-        self.client, self.primary, self.secondary = [
-            open_port(url)
-            for url in (self.config.ports.client, self.config.ports.primary, self.config.ports.secondary)
-        ]
-        self.talk = Conversation(Clock(1000.0))
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator["Rig"]:
-        async with self.client, self.primary, self.secondary, trio.open_nursery() as nursery:
-            await nursery.start(self._run)
-            yield self
-            nursery.cancel_scope.cancel()
-
-    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
-        try:
-            await self.daemon.run(task_status)
-        except ColoCompareError as error:
-            self.error = error
-        finally:
-            self.ended.set()
-
-    async def call(self, method: str) -> dict[str, Any]:
-        """Ask the daemon, as the commands do."""
-        await wait_all_tasks_blocked()
-        answer: dict[str, Any] = await trio.to_thread.run_sync(call, Path(self.config.control.socket), method)
-        return answer
-
-    async def send(self, port: FramePort, data: bytes) -> None:
-        assert port.send_batch([Frame(data, 0)]) == 1
-        await wait_all_tasks_blocked()
 
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
     """A pair between memory ports."""
-    return Rig(
-        write_config(tmp_path, {side: f"memory:{side}" for side in ("client", "primary", "secondary")})
-    )
+    return memory_rig(tmp_path)
 
 
 async def test_status_shows_everything(rig: Rig) -> None:
@@ -143,7 +82,7 @@ async def test_sighup_takes_what_can_be_taken(rig: Rig, caplog: pytest.LogCaptur
             assert "$.proxy.mode has changed" in caplog.text
             assert "compare_timeout" not in caplog.text
             assert "the configuration was read again" in caplog.text
-        loop = rig.daemon._running()
+        loop = rig.daemon.loop
         assert loop.settings.compare_timeout == loop.proxy.settings.compare_timeout == 0.077
         assert loop.proxy.mode == "protect"
 
@@ -156,7 +95,7 @@ async def test_sighup_with_a_mistake_changes_nothing(rig: Rig, caplog: pytest.Lo
         (record,) = [r for r in caplog.records if "was not taken" in r.message]
         assert record.exc_info is not None
         assert "$.proxy.compare_timeout" in str(record.exc_info[1])
-        assert rig.daemon._running().settings.compare_timeout == 3.0
+        assert rig.daemon.loop.settings.compare_timeout == 3.0
         assert (await rig.call("status"))["protected"]
 
 
@@ -225,7 +164,7 @@ async def test_http_from_before_the_ports_are_open_to_the_end(tmp_path: Path) ->
 
 async def test_while_the_ports_are_opened_there_is_nothing_to_ask(rig: Rig) -> None:
     with pytest.raises(ControlRefused, match="still opening its ports"):
-        await rig.daemon.status({})
+        await ControlMethods(rig.daemon).status({})
 
 
 # As a process

@@ -25,6 +25,14 @@ async def test_a_protected_pair(mock_clock: MockClock) -> None:
     assert (status["protected"], status["why"], status["stopping"]) == (True, "", False)
     assert status["checkpoint"] == {
         "state": "comparing",
+        "last": {
+            "seconds_ago": 5.5,
+            "epoch": 1,
+            "reasons": ["startup"],
+            "request_to_commit": 0.0,
+            "released": 0,
+            "discarded": 0,
+        },
         "figures": {"pause": 0.004, "bytes": 8192, "pages": 2},
     }
     assert (status["held"]["frames"], status["held"]["oldest"]) == (1, 0.5)
@@ -45,7 +53,7 @@ async def test_before_the_first_commit(mock_clock: MockClock) -> None:
         status = loop_status(rig.loop, "scripted")
     assert not status["protected"]
     assert status["why"] == "no checkpoint has been committed yet (state: requested)"
-    assert status["checkpoint"]["figures"] == {}
+    assert (status["checkpoint"]["last"], status["checkpoint"]["figures"]) == ({}, {})
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,15 @@ from typing import Any
 from colo_compare.core.counters import Counters
 from colo_compare.status_text import render
 
+LAST = {
+    "seconds_ago": 7.04,
+    "epoch": 3,
+    "reasons": ["payload", "timeout"],
+    "request_to_commit": 0.0125,
+    "released": 4,
+    "discarded": 5,
+}
+
 
 def port(**values: Any) -> dict[str, Any]:
     numbers = ["backlog", "dropped", "received_frames", "received_bytes", "sent_frames", "sent_bytes"]
@@ -22,8 +31,9 @@ def status(**values: Any) -> dict[str, Any]:
         "protected": True,
         "why": "",
         "stopping": False,
+        "draining": False,
         "epoch": 3,
-        "checkpoint": {"state": "comparing", "figures": {"pause": 0.004}},
+        "checkpoint": {"state": "comparing", "last": LAST, "figures": {"pause": 0.004}},
         "held": {"frames": 2, "bytes": 128, "oldest": 0.0125, "client_frames": 0},
         "flows": {"established": 5, "closed": 0},
         "promoted": "",
@@ -42,12 +52,19 @@ def test_the_verdict_comes_first() -> None:
     assert render(status()).splitlines()[0] == "PROTECTED"
     text = render(status(protected=False, why="the secondary is lost", stopping=True))
     assert text.splitlines()[0] == "UNPROTECTED: the secondary is lost, stopping"
+    assert render(status(draining=True)).splitlines()[0] == "PROTECTED, draining"
+
+
+def test_before_the_first_checkpoint() -> None:
+    text = render(status(checkpoint={"state": "requested", "last": {}, "figures": {}}))
+    assert "last          no checkpoint yet\n" in text
 
 
 def test_each_part_has_its_line() -> None:
     assert render(status()).splitlines()[1:] == [
         "mode          protect, up 61 s, version 1.2.3",
-        "epoch         3, comparing, last: pause 0.004",
+        "epoch         3, comparing",
+        "last          payload, timeout, committed 7.0 s ago in 12.5 ms, released 4; pause 0.004",
         "checkpoints   committed 0, failed 0, timed_out 0",
         "requests      startup 1",
         "divergences   none",

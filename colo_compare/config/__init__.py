@@ -4,6 +4,7 @@ Every mistake is a ConfigError whose path says where it is (``$.ports.primary``)
 write instead.
 """
 
+from colo_compare.config.change import change, runtime_values
 from colo_compare.config.load import load_config, runtime_changes
 from colo_compare.config.tables import (
     CheckpointerTable,
@@ -24,8 +25,10 @@ __all__ = [
     "LogTable",
     "PortsTable",
     "ProxyTable",
+    "change",
     "effective_toml",
     "json_schema",
     "load_config",
     "runtime_changes",
+    "runtime_values",
 ]

@@ -39,7 +39,7 @@ def override(
             )
         if key not in types:
             raise ConfigError(name, f'sets nothing: [{table}] has no key "{key}"{did_you_mean(key, types)}')
-        tables[table] = {**table_of(tables, table), key: _read(environ[name], types[key])}
+        tables[table] = {**table_of(tables, table), key: read_value(environ[name], types[key])}
         responsible[f"$.{table}.{key}"] = name
     return responsible
 
@@ -56,7 +56,8 @@ def _backend_first(name: str) -> tuple[bool, str]:
     return (name != f"{PREFIX}CHECKPOINTER__BACKEND", name)
 
 
-def _read(text: str, kind: Any) -> Any:
+def read_value(text: str, kind: Any) -> Any:
+    """Give the value that a text stands for, for a key of this type: the text, or what TOML reads in it."""
     try:
         msgspec.convert(text, kind, dec_hook=decode)
     except msgspec.ValidationError:

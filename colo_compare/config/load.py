@@ -18,7 +18,7 @@ from colo_compare.errors import CheckpointerError, ConfigError
 DEFAULT_BACKEND: Final = "null"
 
 # Of [proxy] only these are fixed for the life of the process; an operator changes the mode by a command.
-_FIXED_PROXY_KEYS: Final = frozenset({"mode", "mirror", "rewrite"})
+FIXED_PROXY_KEYS: Final = frozenset({"mode", "mirror", "rewrite"})
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
@@ -47,7 +47,7 @@ def runtime_changes(old: Config, new: Config) -> list[str]:
         for table, key in sorted(before.keys() | after.keys())
         if before.get((table, key)) != after.get((table, key))
         and table != "log"
-        and (table != "proxy" or key in _FIXED_PROXY_KEYS)
+        and (table != "proxy" or key in FIXED_PROXY_KEYS)
     ]
 
 

@@ -1,0 +1,142 @@
+"""The methods of the control API. What each takes and gives: docs/control.md."""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+import msgspec
+import trio
+
+from colo_compare.config import runtime_values
+from colo_compare.control import API, Method
+from colo_compare.core.counters import OPERATOR
+from colo_compare.core.settings import PROTECT
+from colo_compare.errors import CheckpointerError, ConfigError, ControlRefused
+from colo_compare.operate.history import KEPT
+from colo_compare.status import loop_status
+
+if TYPE_CHECKING:
+    from colo_compare.daemon import Daemon
+
+LONGEST_DRAIN: Final = 600.0  # seconds
+
+P = TypeVar("P", bound=msgspec.Struct)
+
+
+class _NoParams(msgspec.Struct, forbid_unknown_fields=True):
+    pass
+
+
+class _SetParams(msgspec.Struct, forbid_unknown_fields=True):
+    key: str = ""
+    value: str = ""
+
+
+class _DrainParams(msgspec.Struct, forbid_unknown_fields=True):
+    action: Literal["begin", "end"] = "begin"
+    timeout: float = 10.0  # seconds
+
+
+class _EventsParams(msgspec.Struct, forbid_unknown_fields=True):
+    last: int = 20
+    follow: bool = False
+
+
+class ControlMethods:
+    """What a client of the control socket may ask of one daemon."""
+
+    def __init__(self, daemon: "Daemon") -> None:
+        self._daemon = daemon
+
+    def table(self) -> Mapping[str, Method]:
+        """Give the methods by name."""
+        return {
+            "version": self.version,
+            "status": self.status,
+            "events": self.events,
+            "checkpoint": self.checkpoint,
+            "promote": self.promote,
+            "drain": self.drain,
+            "set": self.set,
+        }
+
+    async def version(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Give the API's version and the names of its methods."""
+        _read(params, _NoParams)
+        return {"api": API, "methods": sorted(self.table())}
+
+    async def status(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Give the state of everything."""
+        _read(params, _NoParams)
+        return loop_status(self._daemon.loop, self._daemon.config.checkpointer.backend)
+
+    async def events(self, params: dict[str, Any]) -> list[dict[str, Any]] | AsyncGenerator[Any, None]:
+        """Give the last events, or those and all that come."""
+        wanted = _read(params, _EventsParams)
+        history = self._daemon.loop.history
+        begin = max(history.last - min(max(wanted.last, 0), KEPT), 0)
+        return history.follow(begin) if wanted.follow else history.since(begin)
+
+    async def checkpoint(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Ask for a checkpoint; gives the epoch that it will begin. Raises ControlRefused."""
+        _read(params, _NoParams)
+        loop = self._daemon.loop
+        if loop.proxy.mode != PROTECT:
+            raise ControlRefused(f"mode {loop.proxy.mode} makes no checkpoints")
+        with loop.core():
+            loop.proxy.request_checkpoint(OPERATOR, trio.current_time())
+            loop.perform()
+        return {"epoch": loop.proxy.epoch + 1}
+
+    async def promote(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Move the service to the secondary. Raises ControlRefused."""
+        _read(params, _NoParams)
+        loop = self._daemon.loop
+        try:
+            await loop.failover.promote("asked for by the operator")
+        except CheckpointerError as error:
+            raise ControlRefused(f"not promoted: {error}") from error
+        return {"primary": loop.primary.port.url}
+
+    async def drain(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Take nothing from the client, and wait until nothing is held; or take from it again."""
+        wanted = _read(params, _DrainParams)
+        loop = self._daemon.loop
+        if wanted.action == "end":
+            loop.take_in()
+        elif not 0 <= wanted.timeout <= LONGEST_DRAIN:
+            raise ControlRefused(f"timeout must be 0 to {LONGEST_DRAIN:g} seconds, not {wanted.timeout:g}")
+        else:
+            await loop.drain_out(wanted.timeout)
+        return {
+            "draining": loop.draining,
+            "empty": not (loop.proxy.held_frames or loop.client.backlog),
+            "held": loop.proxy.held_frames,
+            "backlog": len(loop.client.backlog),
+        }
+
+    async def set(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Change a setting; without a key give them all. Raises ControlRefused."""
+        wanted = _read(params, _SetParams)
+        daemon = self._daemon
+        if not wanted.key:
+            return {"settings": self._settings()}
+        before = self._settings().get(wanted.key)
+        try:
+            if wanted.key == "mode":
+                await daemon.set_mode(wanted.value)
+            else:
+                daemon.change(wanted.key, wanted.value)
+        except ConfigError as error:
+            raise ControlRefused(f"not set: {error}") from error
+        return {"key": wanted.key, "before": before, "now": self._settings()[wanted.key]}
+
+    def _settings(self) -> dict[str, Any]:
+        return {"mode": self._daemon.loop.proxy.mode, **runtime_values(self._daemon.config)}
+
+
+def _read(params: dict[str, Any], kind: type[P]) -> P:
+    """Give the params as their type. Raises ControlRefused."""
+    try:
+        return msgspec.convert(params, kind)
+    except msgspec.ValidationError as error:
+        raise ControlRefused(f"wrong params: {error}") from None
