@@ -11,6 +11,7 @@
     ├── CheckpointerError           a checkpointer cannot do its work
     │   ├── CheckpointFailed        one checkpoint failed
     │   ├── PromotionFailed         a guest could not be promoted
+    │   ├── ProtectionFailed        a guest that runs alone got no new secondary
     │   └── MonitorError            a virtual machine's monitor cannot be reached, or went away
     │       ├── MonitorTimeout      it does not answer
     │       └── MonitorRefused      it answered with an error
@@ -63,6 +64,10 @@ class CheckpointFailed(CheckpointerError):
 
 class PromotionFailed(CheckpointerError):
     """A guest could not be promoted."""
+
+
+class ProtectionFailed(CheckpointerError):
+    """A guest that runs alone got no new secondary: it runs alone as before."""
 
 
 class MonitorError(CheckpointerError):

@@ -9,6 +9,10 @@ it (`request`, `promote`) and it reports (`CheckpointHandlers`). The order of re
 Each handler is awaited: when `paused` returns, the proxy has drained the primary's port, so a backend that
 holds the guests resumes them only then. A backend that cannot tell when the primary stopped leaves `paused`
 out (capability ``reports_pause = False``): the proxy then holds everything from the request on.
+
+The life of the pair, seen from the proxy::
+
+    run() -> checkpoints -> promote() or abandon() -> one guest alone -> protect() -> checkpoints -> ...
 """
 
 from abc import ABC, abstractmethod
@@ -19,6 +23,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from colo_compare.core.actions import CheckpointRequest
+from colo_compare.errors import ProtectionFailed
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Capabilities:
     can_promote: bool  # `promote` does something; else the operator, or a cluster, makes the guest take over
     can_fence: bool  # `promote` and `abandon` make sure that the other guest is dead or cut off first
     starts_by_itself: bool  # calls `begun` for checkpoints that nobody requested
+    can_protect: bool = False  # `protect` makes a pair of the guest that runs alone and a new secondary
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,15 @@ class Figures:
     bytes: int | None = None  # sent while it did
     pages: int | None = None
     detail: Mapping[str, int | float | str] | None = None  # more, by the backend's own names
+
+
+@dataclass(frozen=True)
+class NewSecondary:
+    """The guest that shall be the secondary of the one that runs alone."""
+
+    port: str  # the name in the configuration of the port that it is behind: "primary" or "secondary"
+    url: str  # of that port now
+    options: msgspec.Struct  # an instance of the backend's `Options`: those in force from now on
 
 
 class CheckpointHandlers(Protocol):
@@ -74,11 +89,16 @@ class Checkpointer(ABC):
 
     capabilities: Capabilities
 
-    def __init__(self, options: msgspec.Struct) -> None:  # noqa: B027 - a backend may need no options
+    # Those in force, where it can protect again: a new pair starts from them. So `promote` changes what they
+    # say of the primary.
+    options: msgspec.Struct
+
+    def __init__(self, options: msgspec.Struct) -> None:
         """Take the options, an instance of `Options`. Opens and starts nothing.
 
         Raises ConfigError (paths below ``$.checkpointer``) for what the types of `Options` cannot refuse.
         """
+        self.options = options
 
     def check_mode(self, mode: str) -> None:  # noqa: B027 - most backends serve every mode
         """Raise ConfigError when this backend, with its options, must not serve that mode.
@@ -116,6 +136,19 @@ class Checkpointer(ABC):
 
         Raises CheckpointerError.
         """
+
+    async def protect(self, new: NewSecondary) -> None:
+        """Make a pair of the guest that runs alone and a new secondary; `ready` is true when it returns.
+
+        Asked for after `promote` or `abandon` has ended, as often as guests are lost. The guest that runs
+        alone is the primary, whatever it was before; it serves clients all the time. After the return the
+        proxy asks for a checkpoint, and the pair is protected when that commits.
+
+        Raises ProtectionFailed, or ConfigError for options that it must refuse. The guest then runs alone as
+        before, and this can be asked for again. The same holds when it is cancelled: because the proxy
+        stops, the guest is lost, the new one was reported lost, or nobody wants to wait any longer.
+        """
+        raise ProtectionFailed("this checkpointer cannot take a new secondary: restart the proxy with one")
 
     def figures(self) -> Mapping[str, int | float | str | bool]:
         """Give the backend's own state for `status`, by its own names."""

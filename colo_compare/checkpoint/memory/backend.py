@@ -8,24 +8,34 @@ from typing import Annotated, Final, Literal
 import msgspec
 import trio
 
-from colo_compare.checkpoint.contract import Capabilities, Checkpointer, CheckpointHandlers
+from colo_compare.checkpoint.contract import Capabilities, Checkpointer, CheckpointHandlers, NewSecondary
 from colo_compare.checkpoint.memory.attempt import Attempt
 from colo_compare.checkpoint.memory.backlog import Backlog
 from colo_compare.checkpoint.memory.endpoint import Endpoint
 from colo_compare.checkpoint.memory.guest_control import AUTO, SocketGuest
 from colo_compare.checkpoint.memory.outgoing import Outgoing
+from colo_compare.checkpoint.memory.page_map import count_pages
 from colo_compare.checkpoint.memory.region import PAGE_SIZE
 from colo_compare.checkpoint.memory.sender import Sender, open_channels
+from colo_compare.checkpoint.memory.speaker import Delivery
 from colo_compare.checkpoint.memory.states import AT_BROKEN, AT_ENDED, AT_IDLE
 from colo_compare.checkpoint.memory.tracker import Tracker
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.core.sides import PRIMARY, SECONDARY, SIDE_NAMES
-from colo_compare.errors import CheckpointerError, CheckpointFailed, ConfigError, PromotionFailed
+from colo_compare.errors import (
+    CheckpointerError,
+    CheckpointFailed,
+    ConfigError,
+    PromotionFailed,
+    ProtectionFailed,
+)
 from colo_compare.quantities import Duration, Size
 
 logger: Final = logging.getLogger(__name__)
 
 _RECONNECT_INTERVAL: Final = 0.1  # seconds
+_ROUNDS: Final = 8  # over the memory, at most, before a new pair's first checkpoint
+_REST: Final = 256  # pages left by a round that are few enough for the pause
 
 
 class MemoryOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -55,23 +65,23 @@ class MemoryCheckpointer(Checkpointer):
         can_promote=True,
         can_fence=True,
         starts_by_itself=False,
+        can_protect=True,
     )
+    options: MemoryOptions
 
     def __init__(self, options: MemoryOptions) -> None:
-        for key in ("presend_interval", "timeout", "reconnect_timeout"):
-            if not getattr(options, key):
-                raise ConfigError(f"$.checkpointer.{key}", "must be longer than 0s")
-        try:
-            self._endpoint = Endpoint(options.secondary, options.tls_dir)
-        except ValueError as error:
-            raise ConfigError("$.checkpointer.secondary", str(error)) from None
-        self.options: Final = options
+        super().__init__(options)
+        self._endpoint = _check(options)
         self.handlers: CheckpointHandlers
         self.guest: SocketGuest
         self.tracker: Tracker
         self.backlog: Backlog
         self.sender: Sender | None = None
-        self._nursery: trio.Nursery
+        self._nursery: trio.Nursery | None = None  # while it runs
+        self._pair: trio.Nursery  # of the tasks that serve the pair
+        self._pair_over = trio.Event()  # set when they have ended
+        self._memory = ""  # of the guest that serves: only that can be the primary of the next pair
+        self._formed = False  # requests can be served
         self._reconnected = trio.Event()  # set, and replaced, with each new session
         self.lost = ""  # why there is no pair any more
         self.busy = False  # a checkpoint is under way: nothing else is sent
@@ -88,25 +98,80 @@ class MemoryCheckpointer(Checkpointer):
         Raises CheckpointerError when one of them is not there.
         """
         self.handlers = handlers
-        self.guest = await SocketGuest.attach(self.options.primary, patience=self.options.timeout)
         failure: Exception | None = None
-        try:
-            self.tracker = self.guest.track(self.options.tracker, None)
-            async with trio.open_nursery() as self._nursery:
-                try:
-                    await self._connect()
-                    self._nursery.start_soon(self._watch_primary)
-                    self._nursery.start_soon(self._presend)
-                    await self._keep_connected()
-                except Exception as error:
-                    failure = error  # raised below: the nursery would make a group of it
-                self._nursery.cancel_scope.cancel()
-        finally:
-            self.sender = None
-            with trio.CancelScope(shield=True):
-                await self.guest.aclose()
+        async with trio.open_nursery() as self._nursery:
+            try:
+                await self._nursery.start(self._serve_pair)
+                await trio.sleep_forever()
+            except Exception as error:
+                failure = error  # raised below: the nursery would make a group of it
+            self._nursery.cancel_scope.cancel()
+        self._nursery = None
         if failure is not None:
             raise failure
+
+    async def _serve_pair(self, task_status: trio.TaskStatus[None]) -> None:
+        """Attach to both ends, and serve the pair until there is another one. Started when it is a pair.
+
+        Raises CheckpointerError when it cannot be made.
+        """
+        self._pair_over = over = trio.Event()
+        failure: Exception | None = None
+        try:
+            self.guest = await SocketGuest.attach(self.options.primary, patience=self.options.timeout)
+            try:
+                self._check_survivor()
+                self.tracker = self.guest.track(self.options.tracker, None)
+                async with trio.open_nursery() as self._pair:
+                    try:
+                        await self._make_pair(task_status)
+                        await self._keep_connected()
+                    except Exception as error:
+                        failure = error  # raised below: the nursery would make a group of it
+                    self._pair.cancel_scope.cancel()
+                self.tracker.close()
+            finally:
+                self._formed = False
+                self.sender = None
+                with trio.CancelScope(shield=True):
+                    await self.guest.aclose()
+        finally:
+            over.set()
+        if failure is not None:
+            raise failure
+
+    def _check_survivor(self) -> None:
+        """Raise CheckpointerError for a guest that is not the one that serves: its state is nobody's."""
+        memory = self.guest.region.identity
+        if self._memory and memory != self._memory:
+            raise CheckpointerError(
+                f"{self.options.primary}: this is not the guest that serves the clients now: "
+                "name that one's control socket in $.checkpointer.primary"
+            )
+        self._memory = memory
+
+    async def _make_pair(self, task_status: trio.TaskStatus[None]) -> None:
+        await self._connect()
+        await self._send_ahead()
+        self.lost = ""
+        self._formed = True
+        self._pair.start_soon(self._watch_primary)
+        self._pair.start_soon(self._presend)
+        task_status.started()
+
+    async def _send_ahead(self) -> None:
+        """Send the memory while the guest runs, so that the first pause carries only what is left of it.
+
+        Not at `presend_rate`: that is for a pair that is protected while it sends.
+        """
+        sender = self.sender
+        assert sender is not None
+        for _ in range(_ROUNDS):
+            self.backlog.note(self.tracker.look())
+            runs = self.backlog.take_all()
+            self._count_ahead(await sender.transfer(runs, self.guest.region.view, copy=True))
+            if count_pages(runs) <= _REST:
+                return
 
     async def _connect(self) -> None:
         """Open a session. Raises CheckpointerError."""
@@ -124,7 +189,7 @@ class MemoryCheckpointer(Checkpointer):
             sender = Sender(
                 channels, outgoing, checksums=options.page_checksums, compression=options.compression
             )
-            self._nursery.start_soon(sender.run)
+            self._pair.start_soon(sender.run)
             await sender.until(AT_IDLE)
             self.backlog = Backlog(self.guest.region.pages)
             self.presented = [(0, 0)] * options.channels
@@ -178,7 +243,8 @@ class MemoryCheckpointer(Checkpointer):
     def ready(self) -> bool:
         """Whether there is a pair."""
         sender = self.sender
-        return sender is not None and not self.lost and sender.outgoing.state not in (AT_BROKEN, AT_ENDED)
+        broken = sender is None or sender.outgoing.state in (AT_BROKEN, AT_ENDED)
+        return self._formed and not self.lost and not broken
 
     async def session(self) -> Sender:
         """Give the session, or wait for the next one. Raises CheckpointFailed."""
@@ -210,10 +276,13 @@ class MemoryCheckpointer(Checkpointer):
                 deliveries = await sender.transfer(runs, self.guest.region.view, copy=True)
             except CheckpointerError:
                 continue  # a new session begins with all pages; a primary that is gone is noticed elsewhere
-            self.presented = [
-                (pages + delivery.pages, size + delivery.bytes)
-                for (pages, size), delivery in zip(self.presented, deliveries, strict=True)
-            ]
+            self._count_ahead(deliveries)
+
+    def _count_ahead(self, deliveries: list[Delivery]) -> None:
+        self.presented = [
+            (pages + delivery.pages, size + delivery.bytes)
+            for (pages, size), delivery in zip(self.presented, deliveries, strict=True)
+        ]
 
     # What the proxy asks for
 
@@ -269,17 +338,53 @@ class MemoryCheckpointer(Checkpointer):
             raise
         if outgoing.fenced is False:
             raise CheckpointerError(f"the secondary could not be fenced: {outgoing.failure}")
+        if side == PRIMARY:
+            self._memory = outgoing.secondary.memory
+            self.options = msgspec.structs.replace(self.options, primary=outgoing.secondary.address)
+
+    async def protect(self, new: NewSecondary) -> None:
+        """Let the guest that is left be the primary of a new pair, whose secondary's end listens already.
+
+        Raises ProtectionFailed, or ConfigError.
+        """
+        assert isinstance(new.options, MemoryOptions)
+        endpoint = _check(new.options)
+        if self._nursery is None:
+            raise ProtectionFailed("checkpointer memory is not running")
+        self._pair.cancel_scope.cancel()
+        await self._pair_over.wait()
+        before = self.options, self._endpoint
+        self.options, self._endpoint = new.options, endpoint
+        try:
+            await self._nursery.start(self._serve_pair)
+        except BaseException as error:
+            self.options, self._endpoint = before
+            self.lost = self.lost or "no pair could be made"
+            if isinstance(error, CheckpointerError):
+                raise ProtectionFailed(str(error)) from None
+            raise
 
     def figures(self) -> Mapping[str, int | float | str | bool]:
         """Give the state of the session, and what the last checkpoint cost."""
         sender = self.sender
         figures: dict[str, int | float | str | bool] = {
-            "state": "connecting" if sender is None else self.lost or sender.outgoing.state,
+            "state": self.lost or ("connecting" if sender is None else sender.outgoing.state),
             "committed": self.committed,
             "failed": self.failed,
         }
         if sender is not None:
             figures["primary_tracker"] = self.tracker.name
-            figures["secondary_tracker"] = sender.outgoing.tracker
+            figures["secondary_tracker"] = sender.outgoing.secondary.tracker
             figures["backlog_pages"] = len(self.backlog)
         return {**figures, **self.last}
+
+
+def _check(options: MemoryOptions) -> Endpoint:
+    """Give the secondary's endpoint. Raises ConfigError for options that cannot be meant."""
+    for key in ("presend_interval", "timeout", "reconnect_timeout"):
+        if not getattr(options, key):
+            raise ConfigError(f"$.checkpointer.{key}", "must be longer than 0s")
+    try:
+        return Endpoint(options.secondary, options.tls_dir)
+    except ValueError as error:
+        raise ConfigError("$.checkpointer.secondary", str(error)) from None

@@ -44,6 +44,7 @@ class GuestControl(ABC):
     """
 
     region: Region
+    address: str  # where others could attach to it, once this one has let go of it
 
     @abstractmethod
     async def pause(self) -> bytes:
@@ -98,7 +99,7 @@ class SocketGuest(GuestControl):
         pagemap: tuple[int, int] | None,
         timeout: float,
     ) -> None:
-        self._path = path
+        self.address = os.path.abspath(path)  # noqa: PTH100 - others hear of it, and work elsewhere
         self._stream = stream
         self.region = region
         self._process = process
@@ -177,7 +178,7 @@ class SocketGuest(GuestControl):
     def _track_pagemap(self) -> Tracker:
         if self._pagemap is None:
             raise CheckpointerError(
-                f'{self._path}: the guest does not protect its pages: use tracker "compare"'
+                f'{self.address}: the guest does not protect its pages: use tracker "compare"'
             )
         descriptor, address = self._pagemap
         return PagemapTracker(os.dup(descriptor), address, self.region.size)
@@ -192,14 +193,15 @@ class SocketGuest(GuestControl):
             self._process.kill()
         except PermissionError:
             raise CheckpointerError(
-                f"{self._path}: process {self._process.pid} belongs to another user and cannot be killed: "
+                f"{self.address}: process {self._process.pid} belongs to another user and cannot be killed: "
                 "run the proxy as that user or as root"
             ) from None
         with trio.move_on_after(self._timeout):
             await self._process.wait()
         if not self._process.dead:
             raise CheckpointerError(
-                f"{self._path}: process {self._process.pid} did not die within {self._timeout:g} s of SIGKILL"
+                f"{self.address}: process {self._process.pid} did not die "
+                f"within {self._timeout:g} s of SIGKILL"
             )
 
     async def aclose(self) -> None:
@@ -229,7 +231,7 @@ class SocketGuest(GuestControl):
                     self._broken or f"it is gone, or has closed its control socket (asked to {what})"
                 )
             await trio.aclose_forcefully(self._stream)
-        raise CheckpointerError(f"{self._path}: the guest does not do as it is told: {self._broken}")
+        raise CheckpointerError(f"{self.address}: the guest does not do as it is told: {self._broken}")
 
     async def _exchange(self, message: bytes, expected: int, what: str, descriptor: int | None) -> bytes:
         if descriptor is None:
@@ -243,7 +245,7 @@ class SocketGuest(GuestControl):
         if kind == expected:
             return body
         said = body.decode(errors="replace") if kind == ERROR else f"message {kind}"
-        raise CheckpointerError(f"{self._path}: the guest was asked to {what}, and answers: {said}")
+        raise CheckpointerError(f"{self.address}: the guest was asked to {what}, and answers: {said}")
 
 
 def _check_attached(path: str, kind: int, descriptors: int, page_size: int) -> None:

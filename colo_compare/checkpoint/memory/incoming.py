@@ -42,6 +42,7 @@ from colo_compare.checkpoint.memory.messages import (
     Hello,
     Message,
     ProtocolError,
+    Secondary,
     counted,
     parse_count,
     verdict,
@@ -62,6 +63,7 @@ from colo_compare.checkpoint.memory.states import (
 )
 
 NOTHING_APPLIED: Final = (bytes(16), 0)
+_UNKNOWN: Final = Secondary()
 MOST_CHANNELS: Final = 64
 
 
@@ -106,10 +108,10 @@ class Incoming:
         timeout: float,
         now: float,
         applied: tuple[bytes, int] = NOTHING_APPLIED,
-        tracker: str = "",
+        secondary: Secondary = _UNKNOWN,
     ) -> None:
-        """Take the HELLO that opens the session, what memory there is, and what was applied last, and
-        the name of the tracker.
+        """Take the HELLO that opens the session, what memory there is, what was applied last, and what is
+        to be said of the guest.
 
         Raises ProtocolError, to be sent as REFUSED, for a primary with another memory.
         """
@@ -126,7 +128,7 @@ class Incoming:
         self.number = 0  # of the checkpoint under way, or of the last one
         self.applied: tuple[bytes, int] = applied
         self.failure = ""  # why the session is broken
-        self._tracker = tracker
+        self._secondary = secondary
         self._timeout = timeout
         self._heard = now
         self._open: set[int] = set()
@@ -153,7 +155,7 @@ class Incoming:
         if len(self._open) < self.channels:
             return []
         self.state = AT_IDLE
-        return [(index, welcome(*self.applied, self._tracker)) for index in range(self.channels)]
+        return [(index, welcome(*self.applied, self._secondary)) for index in range(self.channels)]
 
     def admit(self, channel: int, kind: int, number: int) -> None:
         """Say whether a message may come now, before its body is read. Raises ProtocolError."""

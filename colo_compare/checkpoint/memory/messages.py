@@ -36,7 +36,7 @@ PING           0
 =============  ====  =======================================================================================
 from incoming  chan
 =============  ====  =======================================================================================
-WELCOME        all   session (16) and number (8) of the last state that was applied, name of the tracker
+WELCOME        all   session (16) and number (8) of the last state that was applied; the guest (`Secondary`)
 REFUSED        any   why the channel is closed (text)
 REPLY          0     to REQUEST
 RECEIVED       0     the new state is here, complete and checked
@@ -53,7 +53,7 @@ PONG           0
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from colo_compare.checkpoint.memory.page_map import Run
 from colo_compare.errors import CheckpointerError
@@ -270,17 +270,26 @@ class Hello:
         return cls(*_HELLO.unpack(message.body))
 
 
-def welcome(session: bytes, number: int, tracker: str) -> Message:
-    """Give WELCOME: the last state that was applied (sixteen zeros and 0 where none was), and the tracker."""
-    return Message(WELCOME, 0, _WELCOME.pack(session, number) + tracker.encode())
+class Secondary(NamedTuple):
+    """What a secondary's end says of its guest."""
+
+    tracker: str = ""  # how its written pages are found
+    memory: str = ""  # Region.identity
+    address: str = ""  # its control socket there
 
 
-def parse_welcome(message: Message) -> tuple[bytes, int, str]:
-    """Read WELCOME: session and number of the last state applied, the tracker. Raises ProtocolError."""
-    if len(message.body) < _WELCOME.size:
+def welcome(session: bytes, number: int, secondary: Secondary) -> Message:
+    """Give WELCOME: the last state that was applied (sixteen zeros and 0 where none was), and the guest."""
+    return Message(WELCOME, 0, _WELCOME.pack(session, number) + "\n".join(secondary).encode())
+
+
+def parse_welcome(message: Message) -> tuple[bytes, int, Secondary]:
+    """Read WELCOME: session and number of the last state applied, the guest. Raises ProtocolError."""
+    words = bytes(message.body[_WELCOME.size :]).decode(errors="replace").split("\n", 2)
+    if len(message.body) < _WELCOME.size or len(words) != len(Secondary._fields):
         raise ProtocolError(f"{message} has only {len(message.body)} bytes")
     session, number = _WELCOME.unpack_from(message.body)
-    return session, number, bytes(message.body[_WELCOME.size :]).decode(errors="replace")
+    return session, number, Secondary(*words)
 
 
 def counted(kind: int, number: int, count: int) -> Message:

@@ -44,6 +44,7 @@ from colo_compare.checkpoint.memory.messages import (
     Hello,
     Message,
     ProtocolError,
+    Secondary,
     counted,
     parse_count,
     parse_verdict,
@@ -90,7 +91,7 @@ class Outgoing:
         self.number = 1  # of the checkpoint that the next pages belong to
         self.applied_session = b""  # what the secondary has, as it said when the session began
         self.applied_number = 0
-        self.tracker = ""  # that the secondary's end uses
+        self.secondary = Secondary()  # what its end says of it
         self.pages_applied = 0  # overwritten by the last checkpoint
         self.failure = ""  # of the last checkpoint, or why the session is broken
         self.undecided = False  # broken while APPLYING: the secondary has the old state or the new one
@@ -246,7 +247,7 @@ class Outgoing:
             self.state = AT_ENDED
 
     def _welcome(self, channel: int, message: Message) -> None:
-        self.applied_session, self.applied_number, self.tracker = parse_welcome(message)
+        self.applied_session, self.applied_number, self.secondary = parse_welcome(message)
         self._welcomed.add(channel)
         if len(self._welcomed) == self.channels:
             self.state = AT_IDLE

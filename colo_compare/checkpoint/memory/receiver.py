@@ -27,6 +27,7 @@ from colo_compare.checkpoint.memory.messages import (
     Message,
     MessageWriter,
     ProtocolError,
+    Secondary,
 )
 from colo_compare.checkpoint.memory.page_map import PageMap, count_pages
 from colo_compare.checkpoint.memory.reader import MessageReader
@@ -171,7 +172,7 @@ class Receiver:
             timeout=self._timeout,
             now=trio.current_time(),
             applied=self._applied,
-            tracker=self._tracker.name,
+            secondary=Secondary(self._tracker.name, self._guest.region.identity, self._guest.address),
         )
         if self.spoilt:
             raise ProtocolError(self.spoilt)

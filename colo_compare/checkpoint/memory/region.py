@@ -4,11 +4,14 @@ import ctypes
 import mmap
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, Self
 
 from colo_compare.errors import CheckpointerError
 
 PAGE_SIZE: Final = mmap.PAGESIZE
+
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Region:
@@ -39,6 +42,12 @@ class Region:
         descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
         os.ftruncate(descriptor, size)
         return cls(descriptor, size)
+
+    @property
+    def identity(self) -> str:
+        """What tells this memory from all others, on whatever machine: equal for all who share it."""
+        status = os.fstat(self.descriptor)
+        return f"{_BOOT.read_text().strip()} {status.st_dev} {status.st_ino}"
 
     def close(self) -> None:
         """Let go of it. The memory lives on where another process has it."""

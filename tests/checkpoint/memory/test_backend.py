@@ -1,20 +1,24 @@
 """Real guest processes, real sockets, a real page table."""
 
 import os
+import socket
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
+from colo_compare.checkpoint.contract import NewSecondary
 from colo_compare.checkpoint.memory.backend import MemoryCheckpointer, MemoryOptions
 from colo_compare.checkpoint.memory.messages import APPLY
 from colo_compare.checkpoint.memory.states import AT_APPLYING, Sends
 from colo_compare.core.sides import PRIMARY, SECONDARY
-from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
+from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed, ProtectionFailed
 from colo_compare.quantities import Duration, Size
 from colo_compare.testing.checkpointer_contract import check_checkpointer
-from tests.checkpoint.memory.conftest import PAGES, Start, Together, receiving
+from tests.checkpoint.memory.conftest import PAGES, Pair, Start, Together, receiving
 
 GOOD = ["paused", "loaded", "committed"]
 
@@ -290,25 +294,113 @@ async def test_abandoning_kills_that_guest(together: Together) -> None:
         assert pair.reports.lost == []
 
 
-async def test_a_survivor_becomes_the_primary_of_a_new_pair(
+def newcomer(pair: Pair, endpoint: str, **changes: object) -> NewSecondary:
+    """Give what the proxy says of a new secondary: the options in force, and what the operator changes."""
+    options = msgspec.structs.replace(pair.backend.options, secondary=endpoint, **changes)
+    return NewSecondary("primary", "packet:third", options)
+
+
+async def test_each_survivor_becomes_the_primary_of_a_new_pair(
+    together: Together, start: Start, tmp_path: Path
+) -> None:
+    async with together() as pair, AsyncExitStack() as stack:
+        pair.primary.tell("write 1 1 1")
+        await pair.checkpoint()
+        survivor = pair.secondary
+        for count in range(3):
+            await pair.backend.promote(SECONDARY)
+            assert pair.backend.lost
+            assert pair.backend.options.primary == survivor.path  # its receiver has told
+            guest, endpoint = start(f"guest{count}"), f"unix:{tmp_path}/receiver{count}.sock"
+            await stack.enter_async_context(receiving(guest.path, endpoint))
+            await pair.backend.protect(newcomer(pair, endpoint))
+            assert pair.backend.ready
+            survivor.tell(f"write {count} 3 1")
+            assert await pair.checkpoint() == GOOD
+            assert pair.reports.figures.pages == 3  # all others went before the pause
+            assert survivor.digest == guest.digest
+            survivor = guest
+        assert pair.reports.lost == []
+
+
+async def test_a_primary_gets_one_new_secondary_after_the_other(
+    together: Together, start: Start, tmp_path: Path
+) -> None:
+    async with together() as pair, AsyncExitStack() as stack:
+        await pair.checkpoint()
+        guest = pair.secondary
+        for count in range(3):
+            if count == 1:
+                await pair.backend.abandon(SECONDARY)
+            else:
+                pair.reports.lost_event = trio.Event()
+                guest.stop()
+                await pair.reports.lost_event.wait()
+            assert not pair.backend.ready
+            guest, endpoint = start(f"guest{count}"), f"unix:{tmp_path}/receiver{count}.sock"
+            await stack.enter_async_context(receiving(guest.path, endpoint))
+            await pair.backend.protect(newcomer(pair, endpoint, channels=2))
+            pair.primary.tell(f"write {count} 3 1")
+            assert await pair.checkpoint() == GOOD
+            assert pair.primary.digest == guest.digest
+
+
+async def test_only_the_guest_that_serves_can_be_the_primary(
+    together: Together, start: Start, tmp_path: Path
+) -> None:
+    """A guest that was started again where the dead one was has a state that no client has seen."""
+    async with together() as pair:
+        await pair.checkpoint()
+        await pair.backend.promote(SECONDARY)
+        fresh, third = start("fresh"), start("third")
+        endpoint = f"unix:{tmp_path}/again.sock"
+        async with receiving(third.path, endpoint):
+            with pytest.raises(ProtectionFailed, match="not the guest that serves the clients"):
+                await pair.backend.protect(newcomer(pair, endpoint, primary=fresh.path))
+            assert not pair.backend.ready
+            await pair.backend.protect(newcomer(pair, endpoint))
+            assert await pair.checkpoint() == GOOD
+            assert pair.secondary.digest == third.digest
+
+
+async def test_a_new_secondary_that_is_not_there(together: Together, start: Start, tmp_path: Path) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        await pair.backend.abandon(SECONDARY)
+        options = pair.backend.options
+        with pytest.raises(ProtectionFailed, match="no secondary listens there"):
+            await pair.backend.protect(newcomer(pair, f"unix:{tmp_path}/nobody.sock"))
+        with pytest.raises(ConfigError, match="secondary: "):
+            await pair.backend.protect(newcomer(pair, "nowhere"))
+        assert pair.backend.options is options
+        assert not pair.backend.ready
+        assert pair.backend.figures()["state"] == "the secondary was fenced"
+        assert pair.primary.tell("write 1 1 1") == "done"
+        with pytest.raises(CheckpointerError, match="has no pair"):
+            await pair.checkpoint()
+
+
+async def test_a_new_pair_may_be_given_up_while_it_is_made(
     together: Together, start: Start, tmp_path: Path
 ) -> None:
     async with together() as pair:
-        pair.primary.tell("write 1 1 1")
         await pair.checkpoint()
-        await pair.backend.promote(SECONDARY)
-        survivor, third = pair.secondary, start("third")
-        endpoint = f"unix:{tmp_path}/again.sock"
-        backend = MemoryCheckpointer(MemoryOptions(primary=survivor.path, secondary=endpoint))
-        pair.backend = backend
-        async with receiving(third.path, endpoint), trio.open_nursery() as nursery:
-            nursery.start_soon(backend.run, pair.reports)
-            with trio.fail_after(5):
-                while not backend.ready:  # noqa: ASYNC110 - the contract has no event for it
-                    await trio.sleep(0.001)
+        await pair.backend.abandon(SECONDARY)
+        silent = trio.socket.socket(socket.AF_UNIX)
+        await silent.bind(f"{tmp_path}/silent.sock")
+        silent.listen()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pair.backend.protect, newcomer(pair, f"unix:{tmp_path}/silent.sock"))
+                connection, _ = await silent.accept()
+                scope.cancel()
+        connection.close()
+        silent.close()
+        third, endpoint = start("third"), f"unix:{tmp_path}/again.sock"
+        async with receiving(third.path, endpoint):
+            await pair.backend.protect(newcomer(pair, endpoint))
             assert await pair.checkpoint() == GOOD
-            nursery.cancel_scope.cancel()
-        assert survivor.digest == third.digest
+            assert pair.primary.digest == third.digest
 
 
 @pytest.mark.parametrize("key", ["presend_interval", "timeout", "reconnect_timeout"])
