@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         ("status", "show the state of a running proxy", _fill_status),
         ("events", "show the last events of a running proxy, and those that come", _fill_events),
         ("promote", "move the service to the secondary", _fill_promote),
+        ("protect", "give the guest that runs alone a new secondary", _fill_protect),
         ("checkpoint", "ask for a checkpoint now", _fill_checkpoint),
         ("drain", "take nothing more from the client, and wait until nothing is held", _fill_drain),
         ("set", "change a setting of a running proxy, or its mode", _fill_set),
@@ -198,6 +199,10 @@ def _fill_events(parser: argparse.ArgumentParser) -> None:
 
 def _fill_promote(parser: argparse.ArgumentParser) -> None:
     _fill_from("colo_compare.commands.promote", parser)
+
+
+def _fill_protect(parser: argparse.ArgumentParser) -> None:
+    _fill_from("colo_compare.commands.protect", parser)
 
 
 def _fill_checkpoint(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from colo_compare.core.actions import (
     Event,
     ModeChanged,
     Promoted,
+    SecondaryJoined,
     SideLost,
 )
 from colo_compare.core.sides import SIDE_NAMES
@@ -69,6 +70,8 @@ def event_fields(event: Event) -> dict[str, Any]:
             "flows": event.flows,
             "rewritten": event.rewritten,
         }
+    if isinstance(event, SecondaryJoined):
+        return kind | {"port": event.port, "url": event.url}
     return kind
 
 
@@ -87,4 +90,6 @@ def _line(event: Event) -> tuple[int, str]:
         return logging.ERROR, "side lost"
     if isinstance(event, Promoted):
         return logging.WARNING, "the secondary took over"
+    if isinstance(event, SecondaryJoined):
+        return logging.INFO, "a new secondary joined"
     return logging.INFO, type(event).__name__

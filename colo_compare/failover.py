@@ -39,6 +39,8 @@ class Failover:
         self._lost: deque[tuple[Link, str, float]] = deque()  # what, why, since when
         self._reported = trio.Event()
         self._promotion: trio.Event | None = None  # set when the promotion under way ends
+        self._at_work = 0  # losses, promotions and farewells that have not come to their end
+        self._settled = trio.Event()  # set, and replaced, when one of them has
         self.reason = ""  # of the promotion that succeeded
 
     def report(self, link: Link, why: str) -> None:
@@ -60,7 +62,9 @@ class Failover:
     def report_guest(self, side: int, why: str) -> None:
         """Note that the backend says that the guest on a side (its role now) is gone."""
         link = self._loop.secondary if side == SECONDARY else self._loop.primary
-        if link is None:
+        if link is None and self._loop.protection.forming:
+            self._loop.protection.give_up(f"the checkpointer reports that the new guest is gone: {why}")
+        elif link is None:
             logger.info(
                 "the checkpointer reports that the %s is gone, which was known: %s", SIDE_NAMES[side], why
             )
@@ -76,10 +80,12 @@ class Failover:
             link, why, since = self._lost.popleft()
             if not self._lost:
                 self._reported = trio.Event()
+            self._at_work += 1
             if link.role == SECONDARY:
                 await self._lose_secondary(link, why)
             elif link.role == PRIMARY:
                 await self._lose_primary(link, why, since)
+            self._finish_work()
 
     async def while_promoting(self) -> None:
         """Wait for the end of the promotion that is under way, if one is.
@@ -89,6 +95,16 @@ class Failover:
         """
         while self._promotion is not None:
             await self._promotion.wait()
+
+    async def settled(self) -> None:
+        """Wait until every loss that is known has been dealt with, by the backend too."""
+        while self._lost or self._at_work:
+            await self._settled.wait()
+
+    def _finish_work(self) -> None:
+        self._at_work -= 1
+        self._settled.set()
+        self._settled = trio.Event()
 
     # Loss of the secondary
 
@@ -104,6 +120,7 @@ class Failover:
             self._loop.perform()
         await link.port.aclose()
         # In a task of its own, as the next loss must not wait for it either.
+        self._at_work += 1
         self._loop.start_soon(self._abandon)
 
     async def _abandon(self) -> None:
@@ -114,6 +131,7 @@ class Failover:
                 await self._checkpointer.abandon(SECONDARY)
         except Exception:  # a third party's code
             logger.exception("the checkpointer could not abandon the secondary")
+        self._finish_work()
 
     # Loss of the primary, and promotion
 
@@ -144,6 +162,17 @@ class Failover:
         await self._promote(why, trio.current_time())
 
     async def _promote(self, why: str, since: float) -> None:
+        self._at_work += 1
+        try:
+            old = await self._move(why, since)
+            self.reason = why
+            logger.warning("the guest on port %s is the primary now: %s", self._loop.primary.port.url, why)
+            await old.port.aclose()
+        finally:
+            self._finish_work()
+
+    async def _move(self, why: str, since: float) -> Link:
+        """Move the service, and give the old primary's link."""
         self._promotion = trio.Event()
         try:
             # The secondary takes over from the old state or from the new one, and which one it is must be
@@ -164,12 +193,10 @@ class Failover:
                 self._loop.checkpointing.forget()
                 self._loop.perform()
             self._loop.measures.failover.observe(trio.current_time() - since)
+            return old
         finally:
             self._promotion.set()
             self._promotion = None
-        self.reason = why
-        logger.warning("the guest on port %s is the primary now: %s", self._loop.primary.port.url, why)
-        await old.port.aclose()
 
     async def _fence_and_take_over(self) -> None:
         """Let the backend do its part. Raises PromotionFailed."""

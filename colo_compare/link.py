@@ -16,11 +16,12 @@ class Link:
     """A port, its role, and its backlog.
 
     The name is the port's in the configuration and stays; the role changes: after a promotion the link named
-    "secondary" plays PRIMARY.
+    "secondary" plays PRIMARY, and a new secondary may come by the name of "primary".
     """
 
-    def __init__(self, role: int, port: FramePort) -> None:
-        self.name = SIDE_NAMES[role]
+    def __init__(self, role: int, port: FramePort, name: str = "") -> None:
+        """`name`: where it is another one than the role's."""
+        self.name = name or SIDE_NAMES[role]
         self.role = role
         self.port = port
         self.backlog: list[Frame] = []  # released or mirrored, in order, not yet taken by the port

@@ -36,7 +36,7 @@ import trio
 
 from colo_compare.checkpoint.contract import Checkpointer
 from colo_compare.checkpointing import Checkpointing
-from colo_compare.core.actions import Event, SideLost
+from colo_compare.core.actions import Event, SecondaryJoined, SideLost
 from colo_compare.core.proxy import Proxy
 from colo_compare.core.settings import BYPASS, PROTECT, Settings
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
@@ -47,6 +47,7 @@ from colo_compare.link import LOST, Link
 from colo_compare.measures import Measures
 from colo_compare.operate.history import EventHistory
 from colo_compare.ports.port import FramePort
+from colo_compare.protection import Protection
 from colo_compare.wire.frame import Frame, parse_frame
 
 logger: Final = logging.getLogger(__name__)
@@ -76,9 +77,11 @@ class Loop:
         self.client = Link(CLIENT, client)
         self.primary = Link(PRIMARY, primary)
         self.secondary: Link | None = Link(SECONDARY, secondary)
-        self.links: Final = (self.client, self.primary, self.secondary)  # by name, the lost ones too
+        self.links = [self.client, self.primary, self.secondary]  # by name, the lost ones too
+        self._attached: list[FramePort] = []  # while running: ours to close
         self.checkpointing = Checkpointing(self, checkpointer)
         self.failover = Failover(self, checkpointer)
+        self.protection = Protection(self, checkpointer)
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self.measures: Final = Measures()
         self.history: Final = EventHistory()
@@ -97,20 +100,29 @@ class Loop:
         primary is gone and the secondary could not take over. Any other exception is a bug: the core is
         never called again after one, as it might release what it must hold.
         """
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            self.start_soon(self.checkpointing.run_backend)
-            self.start_soon(self.checkpointing.serve_requests)
-            self.start_soon(self.failover.run)
-            self.proxy.start(trio.current_time())
-            self.perform()
-            for link in self.links:
-                self.start_soon(self._read, link)
-                self.start_soon(self._flush, link)
-            self.start_soon(self._run_timers)
-            task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self.start_soon(self.checkpointing.run_backend)
+                self.start_soon(self.checkpointing.serve_requests)
+                self.start_soon(self.failover.run)
+                self.proxy.start(trio.current_time())
+                self.perform()
+                for link in self.links:
+                    self._serve(link)
+                self.start_soon(self._run_timers)
+                task_status.started()
+        finally:
+            self.protection.give_up("the proxy has ended")
+            with trio.CancelScope(shield=True):
+                for port in self._attached:
+                    await port.aclose()
         if self._error is not None:
             raise self._error
+
+    def _serve(self, link: Link) -> None:
+        self.start_soon(self._read, link)
+        self.start_soon(self._flush, link)
 
     def start_soon(self, task: Callable[[*Args], Awaitable[None]], *args: *Args) -> None:
         """Start a task that ends with the loop, and ends the loop if it fails."""
@@ -130,6 +142,8 @@ class Loop:
             self._nursery.cancel_scope.cancel()
         else:
             self.stopping = True
+            if self.protection.forming:
+                self.protection.give_up("the proxy is stopping")
             self.start_soon(self._wind_down, trio.current_time() + self.settings.compare_timeout)
 
     def end(self, error: Exception) -> None:
@@ -279,6 +293,7 @@ class Loop:
         if isinstance(event, SideLost) and event.side == SECONDARY and self.secondary is not None:
             # The core's own decision (too many failures, no answer in time).
             self.failover.report(self.secondary, "it did not complete a checkpoint")
+        self.protection.note_news()
 
     async def _flush(self, link: Link) -> None:
         """Send a link's backlog whenever its port has room."""
@@ -365,3 +380,15 @@ class Loop:
         old, self.primary, self.secondary = self.primary, self.secondary, None
         self.primary.role = PRIMARY
         return old
+
+    def attach(self, link: Link) -> None:
+        """Take a new secondary, in the place of the lost link of its name, and ask for a checkpoint."""
+        self.links = [link if each.name == link.name else each for each in self.links]
+        self.secondary = link
+        self._attached.append(link.port)
+        self._serve(link)
+        with self.core():
+            now = trio.current_time()
+            self._tell(SecondaryJoined(now, link.name, link.port.url))
+            self.proxy.protect(now)
+            self.perform()

@@ -17,6 +17,7 @@ from colo_compare.core.actions import (
     Divergence,
     Event,
     ModeChanged,
+    SecondaryJoined,
 )
 from colo_compare.core.histogram import Histogram
 
@@ -34,6 +35,7 @@ class Measures:
         self.lag: Final = Histogram(0.0005, 15)  # up to 8.192 s
         self.pages = 0  # that the checkpointer says it has copied
         self.bytes = 0
+        self.joined = 0  # new secondaries
         self.last_commit: float | None = None  # Unix time
         self.last_checkpoint: CheckpointCommitted | None = None
         self.last_divergences: dict[str, tuple[int, float]] = {}  # reason: id and Unix time of the last one
@@ -55,6 +57,8 @@ class Measures:
             self._requested_at = None
         elif isinstance(event, Divergence):
             self.last_divergences[event.reason] = (event.id, self._unix_time())
+        elif isinstance(event, SecondaryJoined):
+            self.joined += 1
 
     def note_paused(self, now: float) -> None:
         """Note that the checkpointer says that the primary has stopped."""

@@ -46,6 +46,7 @@ def loop_status(loop: Loop, backend: str) -> dict[str, Any]:
         },
         "flows": proxy.flows(),
         "promoted": loop.failover.reason,
+        "joining": _joining(loop, now),
         "ports": {link.name: _port(link) for link in loop.links},
         "checkpointer": {
             "backend": backend,
@@ -63,6 +64,11 @@ def _why_unprotected(mode: str, checkpoint_state: str) -> str:
     if why is None:
         why = f"no checkpoint has been committed yet (state: {checkpoint_state})"
     return why
+
+
+def _joining(loop: Loop, now: float) -> dict[str, Any]:
+    protection = loop.protection
+    return {"port": protection.url, "seconds": now - protection.since} if protection.url else {}
 
 
 def _port(link: Link) -> dict[str, Any]:

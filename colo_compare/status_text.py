@@ -25,6 +25,9 @@ def render(status: dict[str, Any]) -> str:
     ]
     if status["promoted"]:
         lines.append(f"promoted      {status['promoted']}")
+    if status["joining"]:
+        joining = status["joining"]
+        lines.append(f"joining       a new secondary, port {joining['port']}, for {joining['seconds']:.0f} s")
     lines += [_port_line(name, port) for name, port in status["ports"].items()]
     return "\n".join(lines)
 

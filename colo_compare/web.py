@@ -19,10 +19,11 @@ def obstacles(loop: Loop) -> list[str]:
     """
     found = [f"the {link.name} port is not connected" for link in _needed(loop) if not link.port.connected]
     checkpointing = loop.checkpointing
-    if checkpointing.ended:
-        found.append("the checkpointer has ended")
-    elif not checkpointing.checkpointer.ready:
-        found.append("the checkpointer is not ready")
+    if loop.secondary is not None:  # without one there is nothing that the checkpointer could be ready for
+        if checkpointing.ended:
+            found.append("the checkpointer has ended")
+        elif not checkpointing.checkpointer.ready:
+            found.append("the checkpointer is not ready")
     if loop.stopping:
         found.append("it is stopping")
     return found

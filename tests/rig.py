@@ -11,7 +11,13 @@ import msgspec
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from colo_compare.checkpoint.contract import Capabilities, Checkpointer, CheckpointHandlers, Figures
+from colo_compare.checkpoint.contract import (
+    Capabilities,
+    Checkpointer,
+    CheckpointHandlers,
+    Figures,
+    NewSecondary,
+)
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.core.settings import Settings
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY, SIDE_NAMES
@@ -27,17 +33,23 @@ ABLE = Capabilities(
     can_promote=True,
     can_fence=True,
     starts_by_itself=True,
+    can_protect=True,
 )
 
 SETTINGS = Settings(compare_timeout=3.0, checkpoint_timeout=10.0, retry_interval=0.5, datagram_window=0.02)
 
 
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """No options."""
+
+
 class Scripted(Checkpointer):
     """A backend whose answers a test sets. As it stands, everything succeeds at once."""
 
-    Options = msgspec.Struct
+    Options = Nothing
 
     def __init__(self, capabilities: Capabilities = ABLE) -> None:
+        super().__init__(Nothing())
         self.capabilities = capabilities
         self.is_ready = True
         self.calls: list[str] = []  # requests, promotions and farewells, in order
@@ -47,6 +59,7 @@ class Scripted(Checkpointer):
         self.on_request: Callable[[CheckpointRequest], Awaitable[None]] = self.commit
         self.on_promote: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         self.on_abandon: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        self.on_protect: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
 
     async def run(self, handlers: CheckpointHandlers) -> None:
         self.handlers = handlers
@@ -66,6 +79,9 @@ class Scripted(Checkpointer):
 
     async def abandon(self, side: int) -> None:
         await self._do(f"abandon {SIDE_NAMES[side]}", self.on_abandon())
+
+    async def protect(self, new: NewSecondary) -> None:
+        await self._do(f"protect {new.port} {new.url}", self.on_protect())
 
     async def _do(self, what: str, script: Awaitable[None]) -> None:
         self.calls.append(what)

@@ -37,6 +37,7 @@ def status(**values: Any) -> dict[str, Any]:
         "held": {"frames": 2, "bytes": 128, "oldest": 0.0125, "client_frames": 0},
         "flows": {"established": 5, "closed": 0},
         "promoted": "",
+        "joining": {},
         "ports": {
             "client": port(url="packet:eth0", role="client", received_frames=7, sent_frames=8),
             "primary": port(url="packet:tap-pri", role="primary"),

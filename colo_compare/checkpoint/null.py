@@ -7,11 +7,17 @@ numbers), and for the modes observe and bypass, which never ask for a checkpoint
 import msgspec
 import trio
 
-from colo_compare.checkpoint.contract import Capabilities, Checkpointer, CheckpointHandlers, Figures
+from colo_compare.checkpoint.contract import (
+    Capabilities,
+    Checkpointer,
+    CheckpointHandlers,
+    Figures,
+    NewSecondary,
+)
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.core.settings import PROTECT
 from colo_compare.core.sides import SIDE_NAMES
-from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
+from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed, ProtectionFailed
 
 
 class NullOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -35,15 +41,17 @@ class NullCheckpointer(Checkpointer):
         can_promote=False,
         can_fence=False,
         starts_by_itself=False,
+        can_protect=True,
     )
+    options: NullOptions
 
     def __init__(self, options: NullOptions) -> None:
-        self._options = options
+        super().__init__(options)
         self._handlers: CheckpointHandlers | None = None
 
     def check_mode(self, mode: str) -> None:
         """Refuse `protect` unless the guests are known to be deterministic."""
-        if mode == PROTECT and not self._options.assume_deterministic:
+        if mode == PROTECT and not self.options.assume_deterministic:
             raise ConfigError(
                 "$.checkpointer.backend",
                 '"null" copies no state, so a secondary that diverges could not take over: name a backend '
@@ -76,6 +84,14 @@ class NullCheckpointer(Checkpointer):
         raise PromotionFailed(
             f"checkpointer null cannot promote the {SIDE_NAMES[side]}: it controls no guest"
         )
+
+    async def protect(self, new: NewSecondary) -> None:
+        """Take the operator's word that the new secondary will be the primary's like."""
+        await trio.lowlevel.checkpoint()
+        if self._handlers is None:
+            raise ProtectionFailed("checkpointer null is not running")
+        assert isinstance(new.options, NullOptions)
+        self.options = new.options
 
     async def abandon(self, side: int) -> None:
         """Do nothing: it holds nothing of the guest."""

@@ -5,7 +5,9 @@ write instead.
 """
 
 from colo_compare.config.change import change, runtime_values
+from colo_compare.config.checks import check_new_port
 from colo_compare.config.load import load_config, runtime_changes
+from colo_compare.config.options import change_options
 from colo_compare.config.tables import (
     CheckpointerTable,
     Config,
@@ -26,6 +28,8 @@ __all__ = [
     "PortsTable",
     "ProxyTable",
     "change",
+    "change_options",
+    "check_new_port",
     "effective_toml",
     "json_schema",
     "load_config",

@@ -1,5 +1,6 @@
 """What the types of single keys cannot say: combinations that make no sense, and why."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from colo_compare.config.tables import Config, ControlTable, HttpTable, PortsTable, ProxyTable
@@ -97,6 +98,20 @@ def _check_ports(ports: PortsTable) -> None:
                 f"$.ports.{side}", f"{place} is the {seen[place]} port already; the three must differ"
             )
         seen[place] = side
+
+
+def check_new_port(url: str, others: Mapping[str, str]) -> None:
+    """Raise ConfigError for a port URL that is none, or that takes hold of what another port has.
+
+    `others`: the URLs of the other sides, by name.
+    """
+    try:
+        place = _place(parse_port_url(url).target)
+    except ValueError as error:
+        raise ConfigError("port", str(error)) from None
+    for side, other in others.items():
+        if place == _place(parse_port_url(other).target):
+            raise ConfigError("port", f"{place} is the {side} port already; the three must differ")
 
 
 def _place(target: Target) -> str:

@@ -107,6 +107,14 @@ class Promoted(Event):
     rewritten: int  # of these, flows that keep their rewriter
 
 
+@dataclass(frozen=True)
+class SecondaryJoined(Event):
+    """The guest that ran alone has a new secondary, not yet equal to it. (The shell tells it.)"""
+
+    port: str  # its name in the configuration
+    url: str
+
+
 @dataclass
 class Actions:
     """What to do now."""

@@ -1,17 +1,19 @@
 """The methods of the control API. What each takes and gives: docs/control.md."""
 
+import math
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 import trio
 
-from colo_compare.config import runtime_values
+from colo_compare.config import change_options, check_new_port, runtime_values
 from colo_compare.control import API, Method
 from colo_compare.core.counters import OPERATOR
 from colo_compare.core.settings import PROTECT
-from colo_compare.errors import CheckpointerError, ConfigError, ControlRefused
+from colo_compare.errors import CheckpointerError, ColoCompareError, ConfigError, ControlRefused
 from colo_compare.operate.history import KEPT
+from colo_compare.ports import open_port
 from colo_compare.status import loop_status
 
 if TYPE_CHECKING:
@@ -29,6 +31,12 @@ class _NoParams(msgspec.Struct, forbid_unknown_fields=True):
 class _SetParams(msgspec.Struct, forbid_unknown_fields=True):
     key: str = ""
     value: str = ""
+
+
+class _ProtectParams(msgspec.Struct, forbid_unknown_fields=True):
+    port: str = ""
+    set: dict[str, Any] = {}
+    timeout: float = math.inf  # seconds
 
 
 class _DrainParams(msgspec.Struct, forbid_unknown_fields=True):
@@ -55,6 +63,7 @@ class ControlMethods:
             "events": self.events,
             "checkpoint": self.checkpoint,
             "promote": self.promote,
+            "protect": self.protect,
             "drain": self.drain,
             "set": self.set,
         }
@@ -96,6 +105,26 @@ class ControlMethods:
         except CheckpointerError as error:
             raise ControlRefused(f"not promoted: {error}") from error
         return {"primary": loop.primary.port.url}
+
+    async def protect(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Give the guest that runs alone a new secondary; answers when the pair is protected.
+
+        `port`: its URL, else that of the guest that was lost. `set`: options of the checkpointer that are
+        others from now on. Raises ControlRefused.
+        """
+        wanted = _read(params, _ProtectParams)
+        loop = self._daemon.loop
+        try:
+            lost = loop.protection.lost_link()
+            url = wanted.port or lost.port.url
+            check_new_port(url, {link.name: link.port.url for link in loop.links if link is not lost})
+            options = loop.checkpointing.checkpointer.options
+            if wanted.set:
+                options = change_options(options, wanted.set)
+            await loop.protection.protect(open_port(url), options, wanted.timeout)
+        except ColoCompareError as error:
+            raise ControlRefused(f"not protected: {error}") from error
+        return {"primary": loop.primary.port.url, "secondary": url, "epoch": loop.proxy.epoch}
 
     async def drain(self, params: dict[str, Any]) -> dict[str, Any]:
         """Take nothing from the client, and wait until nothing is held; or take from it again."""
