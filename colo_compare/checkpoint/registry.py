@@ -18,6 +18,7 @@ BUILT_IN: Final = {
     "command": "colo_compare.checkpoint.command:CommandCheckpointer",
     "qemu": "colo_compare.checkpoint.qemu:QemuCheckpointer",
     "memory": "colo_compare.checkpoint.memory.backend:MemoryCheckpointer",
+    "xen-notify": "colo_compare.checkpoint.xen_notify:XenNotifyCheckpointer",
 }
 
 

@@ -9,7 +9,8 @@ from typing import Self
 from colo_compare.demo.qemu.image import BULK
 from colo_compare.demo.qemu.lab import GUEST4, Lab
 
-HTTP, ECHO, DIFFERENT = 80, 7, 9
+HTTP, ECHO, DIFFERENT = 80, 7, 9  # see services.c and init.sh
+CALL, DISK, NAMES, STORE = 11, 12, 53, 6379
 PATIENCE = 20.0  # seconds without a byte
 RECEIVE_BUFFER = 1 << 16  # bytes: small, so that a download is still under way when a guest dies
 DIFFERENT_SIZE = 32  # bytes of an answer: a digest in hexadecimal
@@ -36,11 +37,22 @@ class Connection:
             received += data
         return bytes(received)
 
+    def line(self, question: bytes) -> bytes:
+        """Send a line and give the one that comes back."""
+        self.socket.sendall(question + b"\n")
+        received = b""
+        while not received.endswith(b"\n") and (data := self.socket.recv(65536)):
+            received += data
+        return received.removesuffix(b"\n")
+
+    def close(self) -> None:
+        self.socket.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self.socket.close()
+        self.close()
 
 
 def fetch(
@@ -72,12 +84,12 @@ def at(size: int, action: Callable[[], object]) -> Callable[[int], None]:
     return progress
 
 
-def ask_datagrams(lab: Lab, questions: list[bytes], host: str = GUEST4) -> list[bytes]:
-    """Send datagrams to the echo service, each when the one before was answered; give the answers."""
+def ask_datagrams(lab: Lab, questions: list[bytes], host: str = GUEST4, port: int = ECHO) -> list[bytes]:
+    """Send datagrams to a service, each when the one before was answered; give the answers."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with lab.client.call(socket.socket, family, socket.SOCK_DGRAM) as asker:
         asker.settimeout(PATIENCE)
-        asker.connect((host, ECHO))
+        asker.connect((host, port))
         answers = []
         for question in questions:
             asker.send(question)

@@ -9,24 +9,12 @@ from colo_compare.demo.qemu.image import BULK
 from colo_compare.demo.qemu.lab import Lab
 from colo_compare.demo.qemu.machine import Machine
 from colo_compare.demo.qemu.monitor import SpareMonitor
-from tests.qemu.client import ECHO, Connection, ask_datagrams, at, fetch
+from tests.qemu.alone import assert_alone
+from tests.qemu.client import ECHO, Connection, at, fetch
 from tests.qemu.drop_in import DropInLab
 
 EARLY = 1 << 18  # bytes of a download that have come when something happens
 TALK = b"are you there? " * 10
-
-
-def assert_alone(lab: Lab, survivor: Machine, dead: Machine) -> None:
-    """Check that one guest serves alone, as an ordinary one, and that the other is dead."""
-    lab.wait_for("end of the pair", lambda: lab.proxy.status()["mode"] == "solo")
-    assert not dead.alive
-    with SpareMonitor(survivor) as monitor:
-        lab.wait_for("end of COLO", lambda: monitor.colo_mode == "none")
-        lab.wait_for("running guest", lambda: bool(monitor.execute("query-status")["running"]))
-    ticks = len(survivor.ticks())
-    lab.wait_for("ticks", lambda: len(survivor.ticks()) > ticks)
-    assert survivor.troubles() == []
-    assert ask_datagrams(lab, [b"alone"]) == [b"alone"]
 
 
 def when(machine: Machine, event: str, ask: Callable[[], object], act: Callable[[], object]) -> None:
@@ -171,3 +159,72 @@ def test_nobody_takes_over_from_a_guest_that_cannot_be_fenced(pair: Callable[...
     assert secondary.alive
     assert lab.proxy.status()["protected"]
     lab.checkpoint()
+
+
+def test_the_secondary_is_killed_while_nothing_happens(pair: Callable[..., Lab]) -> None:
+    """QEMU's primary says nothing then."""
+    lab = pair()
+    primary, secondary = lab.machines
+
+    secondary.kill()
+
+    assert_alone(lab, primary, secondary)
+
+
+def test_the_secondary_is_killed_and_a_checkpoint_asked_for(pair: Callable[..., Lab]) -> None:
+    """The request is on its way before anybody can know that the secondary is dead."""
+    lab = pair()
+    primary, secondary = lab.machines
+
+    with Connection(lab, ECHO) as connection, SpareMonitor(primary) as monitor:
+        secondary.kill()
+        monitor.execute("migrate-set-parameters", **{"x-checkpoint-delay": 3600000})
+        assert connection.ask(TALK) == TALK
+
+    assert_alone(lab, primary, secondary)
+
+
+def test_the_connection_between_the_guests_breaks(pair: Callable[..., Lab]) -> None:
+    lab = pair()
+    primary, secondary = lab.machines
+
+    with Connection(lab, ECHO) as connection, SpareMonitor(primary) as monitor:
+        assert connection.ask(TALK) == TALK
+        monitor.execute("yank", instances=[{"type": "migration"}])
+        assert connection.ask(TALK) == TALK
+
+    assert_alone(lab, primary, secondary)
+
+
+def test_the_whole_machine_hangs_for_a_while(pair: Callable[..., Lab]) -> None:
+    """Neither monitor answers: nobody can say whose fault that is, and nobody is fenced."""
+    lab = pair()
+
+    with Connection(lab, ECHO) as connection:
+        assert connection.ask(TALK) == TALK
+        for machine in lab.machines:
+            machine.freeze()
+        lab.wait_for("silence", lambda: "no monitor answers" in lab.proxy.log.read_text())
+        for machine in lab.machines:
+            machine.process.send_signal(signal.SIGCONT)
+        assert connection.ask(TALK) == TALK
+
+    assert all(machine.alive for machine in lab.machines)
+    assert lab.proxy.status()["protected"]
+    lab.checkpoint()
+
+
+def test_somebody_else_makes_a_checkpoint(pair: Callable[..., Lab]) -> None:
+    """The proxy follows a checkpoint that QEMU begins by itself."""
+    lab = pair()
+
+    with Connection(lab, ECHO) as connection, SpareMonitor(lab.machines[0]) as monitor:
+        epoch = lab.proxy.status()["epoch"]
+        for number in range(1, 4):
+            assert connection.ask(TALK) == TALK
+            monitor.execute("migrate-set-parameters", **{"x-checkpoint-delay": 3600000})
+            lab.wait_for_epoch(epoch + number)
+        assert connection.ask(TALK) == TALK
+
+    assert lab.proxy.status()["protected"]
+    assert all(machine.alive for machine in lab.machines)

@@ -143,7 +143,10 @@ class Lab:
 
     def checkpoint(self) -> None:
         """Make a checkpoint, and wait until it is committed."""
-        epoch = self.ask_for_checkpoint()
+        self.wait_for_epoch(self.ask_for_checkpoint())
+
+    def wait_for_epoch(self, epoch: int) -> None:
+        """Wait until a checkpoint is committed that begins this epoch or a later one."""
         self.wait_for("checkpoint", lambda: self.proxy.status()["epoch"] >= epoch)
 
     def counters(self) -> dict[str, Any]:
