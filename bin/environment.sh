@@ -81,16 +81,17 @@ fetch_promtool() {
 }
 
 # want_project EXTRA: .venv holds the project with this extra (may be empty).
-# It is made anew when pyproject.toml has changed.
+# It is made anew when pyproject.toml or setup.py has changed.
 want_project() {
     local stamp extra=${1:+[$1]} installed=.venv/installed${1:+-$1}
-    stamp=$({ pwd; cat pyproject.toml; } | sha256sum)
+    stamp=$({ pwd; cat pyproject.toml setup.py; } | sha256sum)
     if ! venv_runs || [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
         make_venv
         printf '%s\n' "$stamp" >.venv/stamp
     fi
     [ ! -e "$installed" ] || return 0
-    attempt "installing colo-compare$extra and what it needs" .venv/bin/python -m pip install --editable ".$extra" ||
+    attempt "installing colo-compare$extra and what it needs" \
+        env COLO_COMPARE_COMPILE=never .venv/bin/python -m pip install --editable ".$extra" ||
         stop "pip could not install the project" "can pip reach its package index? then run this once more"
     touch "$installed"
 }

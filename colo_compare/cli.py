@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from colo_compare import __version__
+from colo_compare.build import describe_build
 from colo_compare.errors import (
     CaptureError,
     CheckpointerError,
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-V", "--version", action="version", version=f"colo-compare {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"colo-compare {describe_build()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     for name, summary, fill in (
         ("run", "run the proxy", _fill_run),

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 import trio
 
+from colo_compare.build import PLAIN_NOTICE, is_compiled
 from colo_compare.checkpoint.contract import Checkpointer
 from colo_compare.config import Config, change, load_config, runtime_changes
 from colo_compare.control import serve_control
@@ -84,6 +85,8 @@ class Daemon:
                 "started: mode %s, client %s, primary %s, secondary %s, checkpointer %s",
                 settings.mode, urls.client, urls.primary, urls.secondary, config.checkpointer.backend,
             )  # fmt: skip
+            if not is_compiled():
+                logger.info(PLAIN_NOTICE)
             await self._loop.run(task_status)
 
     async def _open_control(self, nursery: trio.Nursery) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Final
 import trio
 
 from colo_compare import __version__
+from colo_compare.build import is_compiled
 from colo_compare.checkpoint.contract import Figures
 from colo_compare.core.actions import CheckpointCommitted
 from colo_compare.core.settings import BLOCK, BYPASS, OBSERVE, SOLO
@@ -26,6 +27,7 @@ def loop_status(loop: Loop, backend: str) -> dict[str, Any]:
     now = trio.current_time()
     return {
         "version": __version__,
+        "compiled": is_compiled(),
         "uptime": now - loop.started_at,  # seconds
         "mode": proxy.mode,
         "protected": proxy.protected,

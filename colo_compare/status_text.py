@@ -10,9 +10,10 @@ def render(status: dict[str, Any]) -> str:
     checkpoint = status["checkpoint"]
     backend = status["checkpointer"]
     counters = status["counters"]
+    build = "compiled" if status["compiled"] else "plain Python"
     lines = [
         verdict + "".join(f", {word}" for word in ("draining", "stopping") if status[word]),
-        f"mode          {status['mode']}, up {status['uptime']:.0f} s, version {status['version']}",
+        f"mode          {status['mode']}, up {status['uptime']:.0f} s, version {status['version']} ({build})",
         f"epoch         {status['epoch']}, {checkpoint['state']}",
         f"last          {_last(checkpoint['last'])}{_pairs(checkpoint['figures'], '; ')}",
         f"checkpoints   {_pairs(counters['checkpoints'])}",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from colo_compare import __version__, cli
+from colo_compare import cli
+from colo_compare.build import describe_build
 from colo_compare.errors import (
     CaptureError,
     CheckpointFailed,
@@ -49,7 +50,7 @@ def usage_error(*argv: str) -> int | str | None:
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert usage_error("--version") == 0
-    assert capsys.readouterr().out == f"colo-compare {__version__}\n"
+    assert capsys.readouterr().out == f"colo-compare {describe_build()}\n"
 
 
 def test_help_has_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ def status(**values: Any) -> dict[str, Any]:
     counters.released["matched"] = 12
     made = {
         "version": "1.2.3",
+        "compiled": True,
         "uptime": 61.4,
         "mode": "protect",
         "protected": True,
@@ -63,7 +64,7 @@ def test_before_the_first_checkpoint() -> None:
 
 def test_each_part_has_its_line() -> None:
     assert render(status()).splitlines()[1:] == [
-        "mode          protect, up 61 s, version 1.2.3",
+        "mode          protect, up 61 s, version 1.2.3 (compiled)",
         "epoch         3, comparing",
         "last          payload, timeout, committed 7.0 s ago in 12.5 ms, released 4; pause 0.004",
         "checkpoints   committed 0, failed 0, timed_out 0",

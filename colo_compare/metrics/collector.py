@@ -1,22 +1,16 @@
 """The collector that a registry asks."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from prometheus_client import Metric
 from prometheus_client.core import InfoMetricFamily
 from prometheus_client.registry import Collector
 
 import colo_compare
-from colo_compare.core import proxy
+from colo_compare.build import is_compiled
 from colo_compare.loop import Loop
 from colo_compare.metrics.families import families
 from colo_compare.metrics.snapshot import Snapshot, take_snapshot
-
-
-def is_compiled() -> bool:
-    """Say whether the core runs as machine code, or from its sources."""
-    return Path(proxy.__file__).suffix != ".py"
 
 
 class LoopCollector(Collector):

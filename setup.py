@@ -1,0 +1,91 @@
+"""Compile wire/ and core/ at installation, where a C compiler is there.
+
+One source, two speeds: mypyc compiles the same files that run uncompiled otherwise. COLO_COMPARE_COMPILE
+says what is wanted: ``auto`` (the default), ``never``, or ``require``, which fails where it cannot be had.
+An editable installation stays plain: machine code beside an edited source would be run in its place.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from setuptools import Distribution, Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError
+
+WANTED = os.environ.get("COLO_COMPARE_COMPILE", "auto")
+if WANTED not in ("auto", "never", "require"):
+    sys.exit(f"COLO_COMPARE_COMPILE is {WANTED!r}: set it to auto, never or require")
+
+
+def has_compiler() -> bool:
+    """Whether a C file that includes Python.h compiles here."""
+    if WANTED == "never":
+        return False
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory, "trial.c")
+        source.write_text("#include <Python.h>\n")
+        trial = build_ext(Distribution({"ext_modules": [Extension("trial", [str(source)])]}))
+        trial.build_temp = trial.build_lib = directory
+        try:
+            trial.ensure_finalized()
+            trial.run()
+        except (BaseError, OSError) as error:
+            give_up(error)
+            return False
+    return True
+
+
+def give_up(why: BaseException) -> None:
+    """Go on without compiling, with a notice; end where it is required."""
+    if WANTED == "require":
+        sys.exit(f"wire/ and core/ cannot be compiled, and COLO_COMPARE_COMPILE requires it: {why}")
+    print(f"notice: wire/ and core/ stay plain Python, which is several times slower: {why}", file=sys.stderr)
+
+
+class BuildCompiled(build_ext):
+    """Runs mypyc, then the C compiler."""
+
+    def run(self) -> None:
+        """Build everything or nothing: the modules share one library, and need it."""
+        if self.editable_mode:
+            self.extensions = []
+            return
+        from mypyc.build import mypycify  # takes a second, and most commands do not get here
+
+        sources = [
+            path for part in ("wire", "core") for path in sorted(Path("colo_compare", part).glob("*.py"))
+        ]
+        # A package's __init__ holds nothing to compile. The group's name is that of the shared library.
+        paths = [str(path) for path in sources if path.stem != "__init__"]
+        try:
+            self.distribution.ext_modules = mypycify(paths, group_name="colo_compare")
+            self.reinitialize_command(self)
+            self.ensure_finalized()
+            super().run()
+        except (BaseError, OSError, SystemExit) as error:
+            give_up(error)
+            for built in Path(self.build_lib).rglob("*.so"):
+                built.unlink()
+            self.extensions = []
+
+
+class Built(Distribution):
+    """A distribution that knows whether its wheel will hold machine code before mypyc has run."""
+
+    def has_ext_modules(self) -> bool:
+        """Whether the wheel is of one platform only."""
+        return COMPILES
+
+
+COMPILES = has_compiler()
+
+setup(
+    distclass=Built,
+    cmdclass={"build_ext": BuildCompiled},
+    # Asked for by the back end of pyproject.toml; not listed there, as who has no compiler needs no mypyc.
+    setup_requires=["mypy>=2.4", "mypy_extensions>=1.0", "librt>=0.17"] if COMPILES else [],
+    # A stand-in: which extensions there are is known when mypyc has run.
+    ext_modules=[Extension("colo_compare.core", [])] if COMPILES else [],
+)

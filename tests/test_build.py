@@ -1,0 +1,24 @@
+from pathlib import Path
+
+import pytest
+
+from colo_compare import __version__
+from colo_compare.build import describe_build, is_compiled
+from colo_compare.core import proxy
+from colo_compare.wire import frame, seq
+
+
+def test_all_of_wire_and_core_is_of_one_kind() -> None:
+    suffixes = {Path(str(module.__file__)).suffix for module in (proxy, frame)}
+    assert suffixes == ({".so"} if is_compiled() else {".py"})
+
+
+@pytest.mark.parametrize(
+    ("file", "words"), [("seq.py", "plain Python"), ("seq.cpython-311-x86_64.so", "compiled")]
+)
+def test_the_kind_is_that_of_the_file_which_runs(
+    file: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seq, "__file__", f"/somewhere/{file}")
+    assert is_compiled() is (words == "compiled")
+    assert describe_build() == f"{__version__} ({words})"
