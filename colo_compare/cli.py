@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         ("demo", "show a failover between two servers in network namespaces", _fill_demo),
         ("status", "show the state of a running proxy", _fill_status),
         ("events", "show the last events of a running proxy, and those that come", _fill_events),
+        ("explain", "explain a divergence: what differed, and why", _fill_explain),
         ("promote", "move the service to the secondary", _fill_promote),
         ("protect", "give the guest that runs alone a new secondary", _fill_protect),
         ("checkpoint", "ask for a checkpoint now", _fill_checkpoint),
@@ -195,6 +196,10 @@ def _fill_status(parser: argparse.ArgumentParser) -> None:
 
 def _fill_events(parser: argparse.ArgumentParser) -> None:
     _fill_from("colo_compare.commands.events", parser)
+
+
+def _fill_explain(parser: argparse.ArgumentParser) -> None:
+    _fill_from("colo_compare.commands.explain", parser)
 
 
 def _fill_promote(parser: argparse.ArgumentParser) -> None:

@@ -45,6 +45,7 @@ from colo_compare.event_log import log_event
 from colo_compare.failover import Failover
 from colo_compare.link import LOST, Link
 from colo_compare.measures import Measures
+from colo_compare.operate.divergences import Divergences
 from colo_compare.operate.history import EventHistory
 from colo_compare.ports.port import FramePort
 from colo_compare.protection import Protection
@@ -85,6 +86,7 @@ class Loop:
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self.measures: Final = Measures()
         self.history: Final = EventHistory()
+        self.divergences: Final = Divergences()
         self._nursery: trio.Nursery  # from `run` on
         self._error: Exception | None = None
         self.stopping = False
@@ -289,6 +291,8 @@ class Loop:
         self.events.append(event)
         self.measures.note(event)
         self.history.note(event)
+        theirs = 0 if self.secondary is None else self.secondary.port.header_len
+        self.divergences.note(event, self.primary.port.header_len, theirs)
         log_event(event)
         if isinstance(event, SideLost) and event.side == SECONDARY and self.secondary is not None:
             # The core's own decision (too many failures, no answer in time).

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Rig:
             open_port(url)
             for url in (self.config.ports.client, self.config.ports.primary, self.config.ports.secondary)
         ]
+        self.seen = 0  # number of the last event that `event` has looked at
         self.talk = Conversation(Clock(1000.0))
 
     @asynccontextmanager
@@ -66,6 +67,17 @@ class Rig:
         """Ask the daemon, as the commands do."""
         await wait_all_tasks_blocked()
         return await trio.to_thread.run_sync(call, Path(self.config.control.socket), method, params)
+
+    async def event(self, kind: str) -> dict[str, Any]:
+        """Wait for the next event of a kind, but at most a few seconds."""
+        history = self.daemon.loop.history
+        with trio.fail_after(5):
+            async with aclosing(history.follow(self.seen)) as events:
+                async for event in events:
+                    self.seen = event["number"]
+                    if event["event"] == kind:
+                        return event
+        raise AssertionError
 
     async def send(self, port: FramePort, data: bytes) -> None:
         assert port.send_batch([Frame(data, 0)]) == 1

@@ -12,6 +12,8 @@ from colo_compare.control import API, Method
 from colo_compare.core.counters import OPERATOR
 from colo_compare.core.settings import PROTECT
 from colo_compare.errors import CheckpointerError, ColoCompareError, ConfigError, ControlRefused
+from colo_compare.operate.divergences import KEPT as KEPT_RECORDS
+from colo_compare.operate.divergences import Record, summary
 from colo_compare.operate.history import KEPT
 from colo_compare.ports import open_port
 from colo_compare.status import loop_status
@@ -49,6 +51,14 @@ class _EventsParams(msgspec.Struct, forbid_unknown_fields=True):
     follow: bool = False
 
 
+class _DivergencesParams(msgspec.Struct, forbid_unknown_fields=True):
+    last: int = 20
+
+
+class _ExplainParams(msgspec.Struct, forbid_unknown_fields=True):
+    id: int = 0  # 0: the last one
+
+
 class ControlMethods:
     """What a client of the control socket may ask of one daemon."""
 
@@ -66,6 +76,8 @@ class ControlMethods:
             "protect": self.protect,
             "drain": self.drain,
             "set": self.set,
+            "divergences": self.divergences,
+            "explain": self.explain,
         }
 
     async def version(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +96,29 @@ class ControlMethods:
         history = self._daemon.loop.history
         begin = max(history.last - min(max(wanted.last, 0), KEPT), 0)
         return history.follow(begin) if wanted.follow else history.since(begin)
+
+    async def divergences(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Give the last divergences in short, and the patterns that they follow."""
+        wanted = _read(params, _DivergencesParams)
+        divergences = self._daemon.loop.divergences
+        return {
+            "divergences": [summary(record) for record in divergences.latest(max(wanted.last, 0))],
+            "patterns": divergences.patterns(),
+        }
+
+    async def explain(self, params: dict[str, Any]) -> Record:
+        """Give all that is known of one divergence. Raises ControlRefused where it is not known."""
+        wanted = _read(params, _ExplainParams)
+        divergences = self._daemon.loop.divergences
+        latest = divergences.latest(1)
+        if not latest:
+            raise ControlRefused("nothing has diverged since the start")
+        record = divergences.get(wanted.id) if wanted.id else latest[0]
+        if record is None:
+            raise ControlRefused(
+                f"divergence {wanted.id} is not known: of {latest[0].id}, the last {KEPT_RECORDS} are kept"
+            )
+        return record
 
     async def checkpoint(self, params: dict[str, Any]) -> dict[str, Any]:
         """Ask for a checkpoint; gives the epoch that it will begin. Raises ControlRefused."""
