@@ -51,6 +51,11 @@ class Connection:
         self._http.request("GET", path)
         return self._accept()
 
+    def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """Make a request and give the whole answer. Raises ConnectionError unless it is a good one (2xx)."""
+        self._http.request(method, path, body)
+        return self._accept().read()
+
     def download(self, size: int, on_chunk: Callable[[Download], None] | None = None) -> Download:
         """Download the first `size` bytes of the guests' stream.
 
@@ -87,7 +92,7 @@ class Connection:
 
     def _accept(self) -> HTTPResponse:
         response = self._http.getresponse()
-        if response.status != 200:
+        if response.status // 100 != 2:
             raise ConnectionError(f"the guest answered {response.status}")
         return response
 

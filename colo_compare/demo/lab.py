@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from colo_compare.demo import link
 from colo_compare.demo.namespace import Namespace, sysctl
@@ -39,6 +39,7 @@ GUEST6: Final = "fd77::2"
 # The proxy's interfaces must take the hosts' longest frames with their VLAN tags: AF_PACKET makes room for
 # one 802.1Q tag by itself, and for no 802.1ad tag.
 TAGS: Final = 8
+SIDES: Final = ("primary", "secondary")
 ANSWER_LIMIT: Final = 60.0  # seconds that a guest has to answer a command
 
 
@@ -128,39 +129,40 @@ def set_up_host(host: Namespace, wiring: Wiring, mac: str, address4: str, addres
         host.call(link.set_offloads, "eth0", on=False)
 
 
-class Lab:
-    """Everything above, until the end of a ``with`` statement. Guests and proxy are not started yet.
+class Network:
+    """A client and a proxy, to which guests' hosts can be connected; until the end of a ``with`` statement.
 
-    `guests[0]` (A) is the primary at first.
+    A kind of lab adds its guests, and says in which order all of them start.
     """
 
     proxy: ProxyProcess  # once started
 
-    def __init__(self, wiring: Wiring = PLAIN) -> None:
-        self.wiring = wiring
+    def __init__(self, wiring: Wiring) -> None:
+        self.wiring: Final = wiring
         with ExitStack() as stack:
-            self.directory = Path(tempfile.mkdtemp(prefix="colo-compare-"))
+            self.directory: Final = Path(tempfile.mkdtemp(prefix="colo-compare-"))
             stack.callback(shutil.rmtree, self.directory)
-            self.proxy_namespace = Namespace("proxy")
+            self.proxy_namespace: Final = Namespace("proxy")
             stack.callback(self.proxy_namespace.close)
             self.proxy_namespace.call(sysctl, "net.ipv6.conf.default.disable_ipv6", "1")
-            self.client = Namespace("client")
+            self.client: Final = Namespace("client")
             stack.callback(self.client.close)
             prepare_host(self.client)
-            self.guests: list[Guest] = []
-            for name, timestamps in zip("AB", wiring.timestamps, strict=True):
-                self.guests.append(Guest(name, wiring, timestamps))
-                stack.callback(self.guests[-1].namespace.close)
-            self._lay_cables()
-            self._stack = stack.pop_all()
+            self._cables: list[str] = []
+            self.lay_cable("client", self.client)
+            self.stack: Final = stack.pop_all()
 
-    def _lay_cables(self) -> None:
-        self._cables = {"client": self.client}
-        if not self.wiring.taps:
-            self._cables |= {"primary": self.guests[0].namespace, "secondary": self.guests[1].namespace}
-        for name, host in self._cables.items():
-            link.connect(self.proxy_namespace, name, host, "eth0")
-            self.proxy_namespace.call(link.set_up_silent, name, self.wiring.mtu + TAGS)
+    def lay_cable(self, name: str, host: Namespace) -> None:
+        """Connect a host's `eth0` with an interface of the proxy."""
+        link.connect(self.proxy_namespace, name, host, "eth0")
+        self.proxy_namespace.call(link.set_up_silent, name, self.wiring.mtu + TAGS)
+        self._cables.append(name)
+
+    def set_up_client(self) -> None:
+        """Let the client speak: all guests should be there by now, as they are to see the same frames."""
+        set_up_host(self.client, self.wiring, CLIENT_MAC, CLIENT4, CLIENT6)
+        for name in self._cables:
+            self.proxy_namespace.call(link.wait_until_up, name)
 
     def ports(self, **parameters: str) -> dict[str, str]:
         """Give the table [ports], with URL parameters for some sides: ``ports(secondary="fault=...")``."""
@@ -168,28 +170,51 @@ class Lab:
         ports = {"client": "packet:client", "primary": f"{kind}:primary", "secondary": f"{kind}:secondary"}
         return ports | {side: f"{ports[side]}?{text}" for side, text in parameters.items()}
 
+    def start_proxy(self, tables: Mapping[str, Table]) -> None:
+        """Start the proxy. `tables` is its configuration without [control]; [ports] may be left out."""
+        self.proxy = ProxyProcess(self.proxy_namespace, self.directory, {"ports": self.ports(), **tables})
+        self.proxy.start()
+
+    def close(self) -> None:
+        """End every process and remove every trace. Safe to call twice."""
+        self.stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Lab(Network):
+    """Everything above. Guests and proxy are not started yet.
+
+    `guests[0]` (A) is the primary at first.
+    """
+
+    def __init__(self, wiring: Wiring = PLAIN) -> None:
+        super().__init__(wiring)
+        with ExitStack() as stack:
+            stack.callback(self.close)  # if the rest fails
+            self.guests: list[Guest] = []
+            for name, timestamps in zip("AB", wiring.timestamps, strict=True):
+                guest = Guest(name, wiring, timestamps)
+                self.guests.append(guest)
+                self.stack.callback(guest.namespace.close)
+            if not wiring.taps:
+                for side, guest in zip(SIDES, self.guests, strict=True):
+                    self.lay_cable(side, guest.namespace)
+            stack.pop_all()
+
     def start(self, tables: Mapping[str, Table]) -> None:
         """Start the proxy, then the guests, then let the client speak: both guests see the same frames.
 
         `tables` is the configuration without [control]; [ports] may be left out.
         """
-        self.proxy = ProxyProcess(self.proxy_namespace, self.directory, {"ports": self.ports(), **tables})
-        self.proxy.start()
-        for guest, side in zip(self.guests, ("primary", "secondary"), strict=True):
+        self.start_proxy(tables)
+        for guest, side in zip(self.guests, SIDES, strict=True):
             if self.wiring.taps:
                 self.proxy_namespace.call(link.move, side, guest.namespace, "eth0")
             guest.set_up()
             guest.start()
-        set_up_host(self.client, self.wiring, CLIENT_MAC, CLIENT4, CLIENT6)
-        for name in self._cables:
-            self.proxy_namespace.call(link.wait_until_up, name)
-
-    def close(self) -> None:
-        """End every process and remove every trace. Safe to call twice."""
-        self._stack.close()
-
-    def __enter__(self) -> "Lab":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+        self.set_up_client()

@@ -4,13 +4,13 @@ import socket
 import struct
 from collections.abc import Iterable
 
-from colo_compare.demo.lab import Lab
+from colo_compare.demo.lab import Network
 from colo_compare.demo.namespace import sysctl
 
 PATIENCE = 5.0  # seconds
 
 
-def ask(lab: Lab, host: str, port: int, questions: Iterable[bytes]) -> list[bytes]:
+def ask(lab: Network, host: str, port: int, questions: Iterable[bytes]) -> list[bytes]:
     """Send datagrams from one UDP socket, each when the one before it was answered; give the answers."""
     with lab.client.call(socket.socket, family(host), socket.SOCK_DGRAM) as asker:
         asker.settimeout(PATIENCE)
@@ -22,7 +22,7 @@ def ask(lab: Lab, host: str, port: int, questions: Iterable[bytes]) -> list[byte
         return answers
 
 
-def ping(lab: Lab, host: str, payloads: Iterable[bytes]) -> list[bytes]:
+def ping(lab: Network, host: str, payloads: Iterable[bytes]) -> list[bytes]:
     """Ping with these payloads, one after the other; give those that came back.
 
     A kernel "ping socket" (ICMP over SOCK_DGRAM) fills in identifier and checksum.

@@ -3,12 +3,12 @@
 import time
 from typing import Any
 
-from colo_compare.demo.lab import Lab
+from colo_compare.demo.lab import Network
 
 SETTLED = 5.0  # seconds; longer than compare_timeout, so that a frame that is never matched is seen
 
 
-def settled(lab: Lab) -> dict[str, Any]:
+def settled(lab: Network) -> dict[str, Any]:
     """Wait until the proxy holds nothing, and give its counters. Fails when they do not add up."""
     end = time.monotonic() + SETTLED
     while True:
@@ -29,7 +29,7 @@ def assert_conserved(status: dict[str, Any]) -> None:
     assert counters["received"]["primary"] == accounted
 
 
-def assert_quiet(lab: Lab, *, compared: int) -> None:
+def assert_quiet(lab: Network, *, compared: int) -> None:
     """Check that nothing diverged, no checkpoint but the first was asked for, and so much was compared."""
     counters = settled(lab)
     assert not any(counters["divergences"].values()), counters["divergences"]

@@ -1,5 +1,7 @@
 """The secondary's receiver as a program: ``python -m colo_compare.checkpoint.memory``.
 
+The first line on stdout, ``ready``, says that a primary can connect.
+
 Exit status: 0 when the guest was promoted or fenced, or at SIGTERM and SIGINT; 1 with a line on standard
 error when something cannot be done or the guest is gone.
 """
@@ -57,12 +59,21 @@ async def _run(path: str, endpoint: Endpoint, patience: float, tracker: str) -> 
         nursery.start_soon(_stop_at_signal, nursery.cancel_scope)
         try:
             guest = await SocketGuest.attach(path, patience=patience)
-            await Receiver(guest, endpoint, patience=patience, tracker=tracker).run()
+            receiver = Receiver(guest, endpoint, patience=patience, tracker=tracker)
+            await receiver.run(task_status=_Ready())
         except CheckpointerError as error:
             problem = error  # raised below: the nursery would make a group of it
         nursery.cancel_scope.cancel()
     if problem is not None:
         raise problem
+
+
+class _Ready:
+    """Tells on stdout what a nursery would be told."""
+
+    def started(self, _value: None = None) -> None:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
 
 
 async def _stop_at_signal(scope: trio.CancelScope) -> None:
