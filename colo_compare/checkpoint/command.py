@@ -13,11 +13,17 @@ from typing import Annotated, Any, Final
 import msgspec
 import trio
 
-from colo_compare.checkpoint.contract import Capabilities, Checkpointer, CheckpointHandlers, Figures
+from colo_compare.checkpoint.contract import (
+    Capabilities,
+    Checkpointer,
+    CheckpointHandlers,
+    Figures,
+    NewSecondary,
+)
 from colo_compare.checkpoint.program import Ending, Program
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.core.sides import PRIMARY, SECONDARY, SIDE_NAMES
-from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
+from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed, ProtectionFailed
 from colo_compare.quantities import Duration
 
 # sysexits.h: EX_IOERR. "Failed, and the secondary may hold half of a state."
@@ -33,10 +39,12 @@ class CommandOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     promote: tuple[str, ...] = ()
     abandon: tuple[str, ...] = ()
     fence: tuple[str, ...] = ()
+    protect: tuple[str, ...] = ()
     timeout: Duration = Duration(
         8
     )  # of `checkpoint`; below [proxy] checkpoint_timeout, so that its words are heard
-    fence_timeout: Duration = Duration(30)  # of each of the other three
+    fence_timeout: Duration = Duration(30)  # of `promote`, `abandon` and `fence`
+    protect_timeout: Duration = Duration(300)  # a whole guest may have to be copied
     kill_after: Duration = Duration(1)  # from SIGTERM to SIGKILL
     reports_pause: bool = False
     reports_load: bool = False
@@ -44,15 +52,26 @@ class CommandOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class CommandCheckpointer(Checkpointer):
-    """Runs a program for each checkpoint, promotion and farewell."""
+    """Runs a program for each checkpoint, promotion, farewell and new secondary."""
 
     Options = CommandOptions
+    options: CommandOptions
 
     def __init__(self, options: CommandOptions) -> None:
-        for key in ("timeout", "fence_timeout"):
+        super().__init__(options)
+        self._take(options)
+        self._ports = {PRIMARY: SIDE_NAMES[PRIMARY], SECONDARY: SIDE_NAMES[SECONDARY]}  # names, by role
+        self._handlers: CheckpointHandlers | None = None
+        self._committed = 0
+        self._failed = 0
+        self._last_seconds = 0.0
+
+    def _take(self, options: CommandOptions) -> None:
+        """Put options in force. Raises ConfigError."""
+        for key in ("timeout", "fence_timeout", "protect_timeout"):
             if not getattr(options, key):
                 raise ConfigError(f"$.checkpointer.{key}", "must be longer than 0s")
-        self._options = options
+        self.options = options
         self.capabilities = Capabilities(
             reports_pause=options.reports_pause,
             reports_load=options.reports_load,
@@ -60,21 +79,12 @@ class CommandCheckpointer(Checkpointer):
             can_promote=bool(options.promote),
             can_fence=bool(options.fence),
             starts_by_itself=False,
+            can_protect=bool(options.protect),
         )
-        self._handlers: CheckpointHandlers | None = None
-        self._committed = 0
-        self._failed = 0
-        self._last_seconds = 0.0
 
     async def run(self, handlers: CheckpointHandlers) -> None:
         """Serve until cancelled. Raises CheckpointerError when a program is not there or not executable."""
-        for key in ("checkpoint", "promote", "abandon", "fence"):
-            argv: tuple[str, ...] = getattr(self._options, key)
-            if argv and shutil.which(argv[0]) is None:
-                raise CheckpointerError(
-                    f'checkpointer command: the {key} program "{argv[0]}" is not there or not executable; '
-                    f"correct $.checkpointer.{key} or the file's mode"
-                )
+        _check_programs(self.options)
         self._handlers = handlers
         try:
             await trio.sleep_forever()
@@ -90,7 +100,7 @@ class CommandCheckpointer(Checkpointer):
         """Run the checkpoint program to its end. Raises CheckpointerError before `run`."""
         if self._handlers is None:
             raise CheckpointerError("checkpointer command is not running: call run() first")
-        checkpoint = _Checkpoint(self._options, request, self._handlers)
+        checkpoint = _Checkpoint(self.options, request, self._guests(), self._handlers)
         failure = await checkpoint.run()
         self._last_seconds = checkpoint.seconds
         if failure is None:
@@ -102,40 +112,83 @@ class CommandCheckpointer(Checkpointer):
 
     async def promote(self, side: int) -> None:
         """Fence the other guest, then run the promote program. Raises PromotionFailed."""
-        if not self._options.promote:
+        if not self.options.promote:
             raise PromotionFailed("no promote program is configured: set $.checkpointer.promote")
         try:
             await self._fence(SECONDARY if side == PRIMARY else PRIMARY)
-            await self._run("promote", side)
+            await self._run("promote", side=SIDE_NAMES[side])
         except CheckpointerError as error:
             raise PromotionFailed(f"the {SIDE_NAMES[side]} was not promoted: {error}") from None
+        self._ports = {PRIMARY: self._ports[side], SECONDARY: ""}
 
     async def abandon(self, side: int) -> None:
         """Fence that guest, then run the abandon program. Raises CheckpointerError when one of them fails."""
         await self._fence(side)
-        if self._options.abandon:
-            await self._run("abandon", side)
+        if self.options.abandon:
+            await self._run("abandon", side=SIDE_NAMES[side])
+        self._ports = {PRIMARY: self._ports[SECONDARY if side == PRIMARY else PRIMARY], SECONDARY: ""}
+
+    async def protect(self, new: NewSecondary) -> None:
+        """Run the protect program for the new secondary. Raises ProtectionFailed, or ConfigError."""
+        options, before = new.options, self.options
+        assert isinstance(options, CommandOptions)
+        if self._handlers is None:
+            raise ProtectionFailed("checkpointer command is not running")
+        if not options.protect:
+            raise ProtectionFailed("no protect program is configured: set $.checkpointer.protect")
+        for key in ("reports_pause", "reports_load", "copies_state"):
+            if getattr(options, key) != getattr(before, key):
+                raise ConfigError(f"$.checkpointer.{key}", "is fixed while the proxy runs")
+        self._take(options)
+        ports = self._ports
+        # Nobody tells a backend without a promote program that the primary is another one.
+        others = [SIDE_NAMES[side] for side in (PRIMARY, SECONDARY) if SIDE_NAMES[side] != new.port]
+        self._ports = {PRIMARY: others[0], SECONDARY: new.port}
+        try:
+            _check_programs(options)
+            await self._run("protect", url=new.url)
+        except BaseException as error:
+            self._take(before)
+            self._ports = ports
+            if isinstance(error, CheckpointerError):
+                raise ProtectionFailed(str(error)) from None
+            raise
+
+    def _guests(self) -> dict[str, str]:
+        return {"primary_port": self._ports[PRIMARY], "secondary_port": self._ports[SECONDARY]}
 
     def figures(self) -> Mapping[str, int | float | str | bool]:
         """Give how often the checkpoint program succeeded and failed, and how long it ran last."""
         return {"committed": self._committed, "failed": self._failed, "last_seconds": self._last_seconds}
 
     async def _fence(self, side: int) -> None:
-        if self._options.fence:
-            await self._run("fence", side)
+        if self.options.fence:
+            await self._run("fence", side=SIDE_NAMES[side])
 
-    async def _run(self, event: str, side: int) -> None:
-        argv: tuple[str, ...] = getattr(self._options, event)
-        description = {"event": event, "side": SIDE_NAMES[side]}
+    async def _run(self, event: str, **words: str) -> None:
+        options = self.options
+        argv: tuple[str, ...] = getattr(options, event)
+        description = {"event": event, **words, **self._guests()}
         program = Program(
             argv,
             _environment(description),
-            timeout=self._options.fence_timeout,
-            kill_after=self._options.kill_after,
+            timeout=options.protect_timeout if event == "protect" else options.fence_timeout,
+            kill_after=options.kill_after,
         )
         ending = await program.run(_line(description), _ignore, keep_open=False)
         if ending.status != 0 or ending.timed_out:
             raise CheckpointerError(f'the {event} program "{argv[0]}" {ending.describe()}')
+
+
+def _check_programs(options: CommandOptions) -> None:
+    """Raise CheckpointerError for a program that is not there or not executable."""
+    for key in ("checkpoint", "promote", "abandon", "fence", "protect"):
+        argv: tuple[str, ...] = getattr(options, key)
+        if argv and shutil.which(argv[0]) is None:
+            raise CheckpointerError(
+                f'checkpointer command: the {key} program "{argv[0]}" is not there or not executable; '
+                f"correct $.checkpointer.{key} or the file's mode"
+            )
 
 
 class _Violation(Exception):
@@ -146,7 +199,11 @@ class _Checkpoint:
     """One run of the checkpoint program, and what it has reported."""
 
     def __init__(
-        self, options: CommandOptions, request: CheckpointRequest, handlers: CheckpointHandlers
+        self,
+        options: CommandOptions,
+        request: CheckpointRequest,
+        guests: dict[str, str],
+        handlers: CheckpointHandlers,
     ) -> None:
         self._options = options
         self._epoch = request.epoch
@@ -161,6 +218,7 @@ class _Checkpoint:
             "epoch": request.epoch,
             "reasons": list(request.reasons),
             "flow": request.flow,
+            **guests,
         }
         self._program = Program(
             options.checkpoint,

@@ -7,22 +7,24 @@
 
 It plays the proxy: runs the backend, asks for checkpoints with handlers that take their time, cancels a
 request in the middle, and tries what the capabilities promise and what they rule out. It needs guests that a
-checkpoint succeeds on; `make_failing` and `make_unable` give it backends for the other cases.
+checkpoint succeeds on; `make_failing` and `make_unable` give it backends for the other cases, and
+`new_secondary` brings another guest, where the backend can protect again.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from colo_compare.checkpoint.contract import Capabilities, Checkpointer, Figures
+from colo_compare.checkpoint.contract import Capabilities, Checkpointer, Figures, NewSecondary
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.core.settings import BYPASS, OBSERVE, PROTECT
 from colo_compare.core.sides import PRIMARY, SECONDARY
 from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
 
 Make = Callable[[], Checkpointer]
+Bring = Callable[[Checkpointer], Awaitable[NewSecondary]]
 
 
 async def check_checkpointer(
@@ -30,19 +32,23 @@ async def check_checkpointer(
     *,
     make_failing: Make | None = None,
     make_unable: Make | None = None,
+    new_secondary: Bring | None = None,
     patience: float = 10.0,
 ) -> None:
     """Check a backend against checkpoint.contract.
 
     `make` gives a new backend, connected to nothing yet, whose checkpoints succeed. `make_failing` gives one
-    whose checkpoints fail, `make_unable` one that cannot reach what it needs. `patience` is in seconds: how
-    long one step may take. Raises AssertionError that says what the contract asks for.
+    whose checkpoints fail, `make_unable` one that cannot reach what it needs. `new_secondary` starts another
+    guest for a backend, whose `options` are those in force, and says what the operator would say of it; it
+    must be given for a backend that can protect again. `patience` is in seconds: how long one step may take.
+    Raises AssertionError that says what the contract asks for.
     """
     await _check_before_run(make())
     await _check_checkpoints(make, patience)
     await _check_cancelled_request(make, patience)
     await _check_promotion(make, patience)
     await _check_abandoning(make, patience)
+    await _check_protection(make, new_secondary, patience)
     if make_failing is not None:
         await _check_failing(make_failing, patience)
     if make_unable is not None:
@@ -208,6 +214,48 @@ async def _check_abandoning(make: Make, patience: float) -> None:
         await _checkpoint(backend, handlers, 1, patience)
         with _within(patience, "abandon() must return"):
             await backend.abandon(SECONDARY)
+
+
+async def _check_protection(make: Make, bring: Bring | None, patience: float) -> None:
+    backend = make()
+    if not backend.capabilities.can_protect:
+        return  # the proxy does not ask then
+    if bring is None:
+        raise AssertionError("its capabilities say can_protect = True: give the check `new_secondary`")
+    try:
+        await backend.protect(NewSecondary("secondary", "memory:new", backend.options))
+    except CheckpointerError:
+        pass
+    else:
+        raise AssertionError("protect() before run() must raise CheckpointerError")
+    losses = (PRIMARY, SECONDARY) if backend.capabilities.can_promote else (SECONDARY,)
+    for side in losses:
+        await _check_lives(make, bring, side, patience)
+
+
+async def _check_lives(make: Make, bring: Bring, lost: int, patience: float) -> None:
+    """Lose a guest, and protect the other one again, twice."""
+    async with _running(make(), patience) as (backend, handlers):
+        await _checkpoint(backend, handlers, 1, patience)
+        for epoch in (2, 3):
+            with _within(patience, "promote() and abandon() must return"):
+                await (backend.promote(SECONDARY) if lost == PRIMARY else backend.abandon(SECONDARY))
+            new = await bring(backend)
+            with trio.CancelScope() as scope:
+                scope.cancel()  # nobody waits any longer: the guest runs alone as before
+                await backend.protect(new)
+            if scope.cancelled_caught:
+                new = await bring(backend)
+                with _within(patience, "protect() must return when there is a pair again"):
+                    await backend.protect(new)
+            _expect(backend.ready, "ready must be true when protect() has returned")
+            _expect(backend.options == new.options, "protect() must put the options that it gets in force")
+            await _checkpoint(backend, handlers, epoch, patience)
+            expected = _expected_reports(backend.capabilities)
+            _expect(
+                handlers.reports == expected,
+                f"a checkpoint of a new pair must report {expected}, it reported {handlers.reports}",
+            )
 
 
 async def _check_failing(make: Make, patience: float) -> None:

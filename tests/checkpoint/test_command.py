@@ -6,15 +6,16 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import pytest
 import trio
 import trio.testing
 
 from colo_compare.checkpoint.command import CommandCheckpointer, CommandOptions
-from colo_compare.checkpoint.contract import Figures
+from colo_compare.checkpoint.contract import Checkpointer, Figures, NewSecondary
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.core.sides import PRIMARY, SECONDARY
-from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
+from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed, ProtectionFailed
 from colo_compare.quantities import Duration
 from colo_compare.testing.checkpointer_contract import check_checkpointer
 
@@ -55,6 +56,12 @@ async def test_it_fulfils_the_contract() -> None:
     )
 
 
+async def another(backend: Checkpointer) -> NewSecondary:
+    await trio.lowlevel.checkpoint()
+    changed = msgspec.structs.replace(backend.options, protect=("/bin/sh", "-c", "exit 0"))
+    return NewSecondary("primary", "packet:new", changed)
+
+
 async def test_it_fulfils_the_contract_with_all_it_can_do() -> None:
     await check_checkpointer(
         lambda: CommandCheckpointer(
@@ -63,10 +70,12 @@ async def test_it_fulfils_the_contract_with_all_it_can_do() -> None:
                 promote=("/bin/true",),
                 abandon=("/bin/true",),
                 fence=("/bin/true",),
+                protect=("/bin/true",),
                 reports_pause=True,
                 reports_load=True,
             )
         ),
+        new_secondary=another,
         make_failing=lambda: CommandCheckpointer(
             options(START + PAUSED + "exit 1", reports_pause=True, reports_load=True)
         ),
@@ -87,6 +96,8 @@ async def test_the_program_is_told_what_is_asked_on_stdin_and_in_the_environment
             "epoch": 7,
             "reasons": ["payload", "timeout"],
             "flow": "tcp 10.0.0.1:80 10.0.0.2:40000",
+            "primary_port": "primary",
+            "secondary_port": "secondary",
         }
     ]
     environment = (tmp_path / "env").read_text().splitlines()
@@ -95,6 +106,8 @@ async def test_the_program_is_told_what_is_asked_on_stdin_and_in_the_environment
         "COLO_EPOCH=7",
         "COLO_REASONS=payload,timeout",
         "COLO_FLOW=tcp 10.0.0.1:80 10.0.0.2:40000",
+        "COLO_PRIMARY_PORT=primary",
+        "COLO_SECONDARY_PORT=secondary",
     }
     assert f"PATH={os.environ['PATH']}" in environment
 
@@ -292,7 +305,7 @@ async def test_a_flood_of_errors_is_cut_to_its_end(running: Running) -> None:
     assert detail.endswith("xxxend")
 
 
-@pytest.mark.parametrize("key", ["checkpoint", "promote", "abandon", "fence"])
+@pytest.mark.parametrize("key", ["checkpoint", "promote", "abandon", "fence", "protect"])
 async def test_a_program_that_is_not_there_is_told_at_the_start(
     key: str, tmp_path: Path, running: Running
 ) -> None:
@@ -324,7 +337,7 @@ async def test_a_program_that_cannot_be_started_later_has_spoilt_nothing(
     assert reports.seen == [("failed", 7, detail, True)]
 
 
-@pytest.mark.parametrize("key", ["timeout", "fence_timeout"])
+@pytest.mark.parametrize("key", ["timeout", "fence_timeout", "protect_timeout"])
 def test_a_program_needs_some_time(key: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"$.checkpointer.{key}: must be longer than 0s")):
         CommandCheckpointer(options("exit 0", **{key: Duration(0)}))
@@ -335,6 +348,7 @@ def test_its_capabilities_are_what_is_configured() -> None:
     assert capabilities.copies_state
     assert not capabilities.can_promote
     assert not capabilities.can_fence
+    assert not capabilities.can_protect
     assert not capabilities.reports_pause
     capabilities = CommandCheckpointer(
         options("exit 0", promote=("a",), fence=("b",), reports_pause=True, reports_load=True)
@@ -346,6 +360,9 @@ def test_its_capabilities_are_what_is_configured() -> None:
     assert capabilities.copies_state
     partial = CommandCheckpointer(options("exit 0", copies_state=False))
     assert not partial.capabilities.copies_state
+
+
+PORTS = '"primary_port": "primary", "secondary_port": "secondary"'
 
 
 def noting(path: Path, event: str, status: int = 0) -> tuple[str, ...]:
@@ -362,8 +379,8 @@ async def test_a_promotion_fences_the_other_guest_first(running: Running, tmp_pa
     async with running(programs) as (backend, _):
         await backend.promote(SECONDARY)
     assert notes.read_text().splitlines() == [
-        'F fence primary {"event": "fence", "side": "primary"}',
-        'P promote secondary {"event": "promote", "side": "secondary"}',
+        f'F fence primary {{"event": "fence", "side": "primary", {PORTS}}}',
+        f'P promote secondary {{"event": "promote", "side": "secondary", {PORTS}}}',
     ]
 
 
@@ -429,6 +446,97 @@ async def test_an_abandon_program_that_fails_says_why(running: Running, tmp_path
     async with running(programs) as (backend, _):
         with pytest.raises(CheckpointerError, match='the abandon program "/bin/sh" exited with 1: words'):
             await backend.abandon(SECONDARY)
+
+
+# A new secondary
+
+
+def newcomer(backend: CommandCheckpointer, port: str, **changes: Any) -> NewSecondary:
+    return NewSecondary(port, f"packet:new-{port}", msgspec.structs.replace(backend.options, **changes))
+
+
+async def test_each_program_is_told_behind_which_ports_the_guests_are(
+    running: Running, tmp_path: Path
+) -> None:
+    def note(event: str) -> tuple[str, ...]:
+        words = f"{event} $COLO_SIDE $COLO_URL ($COLO_PRIMARY_PORT, $COLO_SECONDARY_PORT)"
+        return ("/bin/sh", "-c", f'echo "{words}" >> {tmp_path}/notes')
+
+    programs = CommandOptions(
+        checkpoint=note("checkpoint"),
+        promote=note("promote"),
+        abandon=note("abandon"),
+        fence=note("fence"),
+        protect=note("protect"),
+    )
+    async with running(programs) as (backend, reports):
+        await backend.promote(SECONDARY)
+        await backend.protect(newcomer(backend, "primary"))
+        await backend.request(REQUEST)
+        await backend.abandon(SECONDARY)
+        await backend.protect(newcomer(backend, "primary"))
+        await backend.promote(SECONDARY)
+        await backend.protect(newcomer(backend, "secondary"))
+    assert reports.seen == [("committed", 7)]
+    assert (tmp_path / "notes").read_text().splitlines() == [
+        "fence primary  (primary, secondary)",
+        "promote secondary  (primary, secondary)",
+        "protect  packet:new-primary (secondary, primary)",
+        "checkpoint   (secondary, primary)",
+        "fence secondary  (secondary, primary)",
+        "abandon secondary  (secondary, primary)",
+        "protect  packet:new-primary (secondary, primary)",
+        "fence primary  (secondary, primary)",
+        "promote secondary  (secondary, primary)",
+        "protect  packet:new-secondary (primary, secondary)",
+    ]
+
+
+async def test_without_a_promote_program_it_still_knows_who_is_who(running: Running, tmp_path: Path) -> None:
+    """The proxy does not ask a backend to promote that cannot."""
+    note = ("/bin/sh", "-c", f'echo "$COLO_PRIMARY_PORT $COLO_SECONDARY_PORT" > {tmp_path}/note')
+    async with running(options("exit 0", protect=note)) as (backend, _):
+        await backend.protect(newcomer(backend, "primary"))
+    assert (tmp_path / "note").read_text() == "secondary primary\n"
+
+
+async def test_a_protect_program_that_fails_leaves_all_as_it_was(running: Running, tmp_path: Path) -> None:
+    programs = options("exit 0", protect=noting(tmp_path / "notes", "P", status=1), fence=("/bin/true",))
+    async with running(programs) as (backend, _):
+        with pytest.raises(ProtectionFailed, match='the protect program "/bin/sh" exited with 1: words'):
+            await backend.protect(newcomer(backend, "primary", timeout=Duration(5)))
+        assert backend.options is programs
+        await backend.protect(newcomer(backend, "primary", protect=("/bin/true",)))
+        assert backend.options.protect == ("/bin/true",)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"protect": ("/no/such",)}, ProtectionFailed, 'the protect program "/no/such" is not there'),
+        ({"protect": ()}, ProtectionFailed, "set $.checkpointer.protect"),
+        ({"protect_timeout": Duration(0)}, ConfigError, "$.checkpointer.protect_timeout: must be longer"),
+        ({"copies_state": False}, ConfigError, "$.checkpointer.copies_state: is fixed while the proxy runs"),
+    ],
+)
+async def test_options_that_a_new_secondary_must_not_bring(
+    running: Running, change: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    programs = options("exit 0", protect=("/bin/true",))
+    async with running(programs) as (backend, _):
+        with pytest.raises(error, match=re.escape(words)):
+            await backend.protect(newcomer(backend, "primary", **change))
+        assert backend.options is programs
+
+
+async def test_a_protect_program_is_ended_when_nobody_waits_for_it(
+    running: Running, bell: Callable[[], Awaitable[None]], tmp_path: Path
+) -> None:
+    programs = options("exit 0", protect=("/bin/sh", "-c", f"echo > {tmp_path}/bell; exec sleep 1000"))
+    async with running(programs) as (backend, _), trio.open_nursery() as nursery:
+        nursery.start_soon(backend.protect, newcomer(backend, "primary"))
+        await bell()
+        nursery.cancel_scope.cancel()
 
 
 async def test_it_counts_what_happened(running: Running, tmp_path: Path) -> None:

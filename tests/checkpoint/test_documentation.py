@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from colo_compare.checkpoint.command import (
     SECONDARY_INTACT,
@@ -17,7 +18,7 @@ from colo_compare.checkpoint.command import (
     CommandCheckpointer,
     CommandOptions,
 )
-from colo_compare.checkpoint.contract import Checkpointer
+from colo_compare.checkpoint.contract import Checkpointer, NewSecondary
 from colo_compare.testing.checkpointer_contract import check_checkpointer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "checkpointers.md").read_text()
@@ -86,11 +87,19 @@ async def test_the_example_script_fulfils_the_contract(
 
 async def test_the_table_of_what_a_program_is_told_is_complete(tmp_path: Path) -> None:
     told = dict(re.findall(r"^\| `(COLO_\w+)` \| `(\w+)` \|", PAGE, re.MULTILINE))
-    assert list(told) == ["COLO_EVENT", "COLO_EPOCH", "COLO_REASONS", "COLO_FLOW", "COLO_SIDE"]
+    assert list(told) == [
+        "COLO_EVENT", "COLO_EPOCH", "COLO_REASONS", "COLO_FLOW", "COLO_SIDE", "COLO_URL",
+        "COLO_PRIMARY_PORT", "COLO_SECONDARY_PORT",
+    ]  # fmt: skip
     note = ("/bin/sh", "-c", f"read line; echo $line > {tmp_path}/$COLO_EVENT; env >> {tmp_path}/$COLO_EVENT")
-    programs = CommandOptions(checkpoint=note, promote=note, abandon=note, fence=note)
-    await check_checkpointer(lambda: CommandCheckpointer(programs))
-    for event in ("checkpoint", "promote", "abandon", "fence"):
+    programs = CommandOptions(checkpoint=note, promote=note, abandon=note, fence=note, protect=note)
+
+    async def another(backend: Checkpointer) -> NewSecondary:
+        await trio.lowlevel.checkpoint()
+        return NewSecondary("primary", "packet:new", programs)
+
+    await check_checkpointer(lambda: CommandCheckpointer(programs), new_secondary=another)
+    for event in ("checkpoint", "promote", "abandon", "fence", "protect"):
         line, *environment = (tmp_path / event).read_text().splitlines()
         names = {variable.partition("=")[0] for variable in environment}
         assert set(json.loads(line)) == {key for variable, key in told.items() if variable in names}

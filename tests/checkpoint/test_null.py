@@ -1,14 +1,21 @@
 import re
 
 import pytest
+import trio
 
+from colo_compare.checkpoint.contract import Checkpointer, NewSecondary
 from colo_compare.checkpoint.null import NullCheckpointer, NullOptions
 from colo_compare.errors import ConfigError
 from colo_compare.testing.checkpointer_contract import check_checkpointer
 
 
 async def test_it_fulfils_the_contract() -> None:
-    await check_checkpointer(lambda: NullCheckpointer(NullOptions()))
+    await check_checkpointer(lambda: NullCheckpointer(NullOptions()), new_secondary=another)
+
+
+async def another(backend: Checkpointer) -> NewSecondary:
+    await trio.lowlevel.checkpoint()
+    return NewSecondary("secondary", "packet:new", NullOptions(assume_deterministic=True))
 
 
 def test_it_refuses_to_protect() -> None:

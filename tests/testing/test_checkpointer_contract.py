@@ -1,5 +1,6 @@
 """Each broken backend here breaks the contract in one way; the check must say which."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 
@@ -8,10 +9,16 @@ import pytest
 import trio
 import trio.testing
 
-from colo_compare.checkpoint.contract import Capabilities, Checkpointer, CheckpointHandlers, Figures
+from colo_compare.checkpoint.contract import (
+    Capabilities,
+    Checkpointer,
+    CheckpointHandlers,
+    Figures,
+    NewSecondary,
+)
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.core.sides import SECONDARY
-from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
+from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed, ProtectionFailed
 from colo_compare.testing.checkpointer_contract import check_checkpointer
 
 
@@ -357,3 +364,109 @@ async def test_a_backend_that_hides_its_misery_is_found_out(
 ) -> None:
     with pytest.raises(AssertionError, match=re.escape(demand)):
         await check_checkpointer(Good, make_unable=backend, patience=5)
+
+
+# Protecting again
+
+
+async def another(backend: Checkpointer) -> NewSecondary:
+    """Bring a new guest."""
+    await trio.lowlevel.checkpoint()
+    return NewSecondary("secondary", "memory:new", Versioned(getattr(backend.options, "version", 0) + 1))
+
+
+class Versioned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int = 0
+
+
+class Again(Good):
+    """Keeps the contract, and protects again."""
+
+    Options = Versioned  # type: ignore[assignment]  # another class than Good's
+    capabilities = dataclasses.replace(Good.capabilities, can_protect=True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.options = Versioned()
+        self.alone = False
+
+    @property
+    def ready(self) -> bool:
+        return super().ready and not self.alone
+
+    async def promote(self, side: int) -> None:
+        self.alone = True
+        await trio.lowlevel.checkpoint()
+
+    async def abandon(self, side: int) -> None:
+        self.alone = True
+        await trio.lowlevel.checkpoint()
+
+    async def protect(self, new: NewSecondary) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.handlers is None:
+            raise ProtectionFailed("not running")
+        self.options = new.options
+        self.alone = False
+
+
+async def test_a_backend_that_protects_again_passes() -> None:
+    await check_checkpointer(Again, new_secondary=another)
+
+
+class ProtectsWhenNotRunning(Again):
+    async def protect(self, new: NewSecondary) -> None:
+        await trio.lowlevel.checkpoint()
+        self.alone = False
+
+
+class ReadyTooLate(Again):
+    async def protect(self, new: NewSecondary) -> None:
+        await super().protect(new)
+        self.alone = True
+
+
+class KeepsItsOptions(Again):
+    async def protect(self, new: NewSecondary) -> None:
+        before = self.options
+        await super().protect(new)
+        self.options = before
+
+
+class HangsInProtect(Again):
+    async def protect(self, new: NewSecondary) -> None:
+        if self.handlers is not None:
+            await trio.sleep_forever()
+        await super().protect(new)
+
+
+class ForgetsItsWork(Again):
+    """Its new pair makes checkpoints that are none."""
+
+    async def checkpoint(self, handlers: CheckpointHandlers, epoch: int) -> None:
+        if self.options == Versioned():
+            await super().checkpoint(handlers, epoch)
+        else:
+            await handlers.committed(epoch, Figures())
+
+
+@pytest.mark.parametrize(
+    ("backend", "demand"),
+    [
+        (ProtectsWhenNotRunning, "protect() before run() must raise CheckpointerError"),
+        (ReadyTooLate, "ready must be true when protect() has returned"),
+        (KeepsItsOptions, "protect() must put the options that it gets in force"),
+        (HangsInProtect, "protect() must return when there is a pair again within 5 s"),
+        (ForgetsItsWork, "a checkpoint of a new pair must report ['paused', 'loaded', 'committed'], it"),
+    ],
+)
+async def test_a_broken_protection_is_found_out(
+    backend: type[Again], demand: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    with pytest.raises(AssertionError, match=re.escape(demand)):
+        await check_checkpointer(backend, new_secondary=another, patience=5)
+
+
+async def test_a_backend_that_protects_again_must_be_given_another_guest() -> None:
+    with pytest.raises(AssertionError, match="give the check `new_secondary`"):
+        await check_checkpointer(Again)

@@ -64,8 +64,12 @@ class Endpoint:
             with suppress(FileNotFoundError):
                 await _remove_dead_socket(address.path)
             listener = trio.socket.socket(socket.AF_UNIX)
-            await listener.bind(address.path)
-            listener.listen()
+            try:
+                await listener.bind(address.path)
+                listener.listen()
+            except OSError:
+                listener.close()
+                raise
             return [trio.SocketListener(listener)]
         except OSError as error:
             raise CheckpointerError(f"{self}: cannot listen there: {error.strerror or error}") from None

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import trio
 
-from colo_compare.checkpoint.contract import NewSecondary
+from colo_compare.checkpoint.contract import Checkpointer, NewSecondary
 from colo_compare.checkpoint.memory.backend import MemoryCheckpointer, MemoryOptions
 from colo_compare.checkpoint.memory.messages import APPLY
 from colo_compare.checkpoint.memory.states import AT_APPLYING, Sends
@@ -37,7 +37,17 @@ async def test_it_fulfils_the_contract(start: Start, tmp_path: Path) -> None:
                 await trio.sleep_forever()
 
         pairs = []
-        for count in range(6):
+
+        async def another(backend: Checkpointer) -> NewSecondary:
+            nonlocal count
+            count += 1
+            guest, endpoint = start(f"another{count}"), f"unix:{tmp_path}/another{count}.receiver"
+            await nursery.start(keep_receiving, guest.path, endpoint)
+            return NewSecondary(
+                "primary", "packet:new", msgspec.structs.replace(backend.options, secondary=endpoint)
+            )
+
+        for count in range(9):
             primary, secondary = start(f"primary{count}"), start(f"secondary{count}")
             endpoint = f"unix:{tmp_path}/receiver{count}.sock"
             await nursery.start(keep_receiving, secondary.path, endpoint)
@@ -47,6 +57,7 @@ async def test_it_fulfils_the_contract(start: Start, tmp_path: Path) -> None:
             make_unable=lambda: MemoryCheckpointer(
                 MemoryOptions(primary=str(tmp_path / "none"), secondary=endpoint)
             ),
+            new_secondary=another,
         )
         assert len(pairs) == 1
         nursery.cancel_scope.cancel()
