@@ -12,6 +12,7 @@ from colo_compare.core.actions import (
     Event,
     ModeChanged,
     Promoted,
+    SecondaryJoined,
     SideLost,
 )
 from colo_compare.core.sides import SECONDARY
@@ -48,6 +49,11 @@ EVENTS = [
     ),
     (SideLost(1.0, SECONDARY, 8, 9), logging.ERROR, "event=SideLost side=secondary released=8 discarded=9"),
     (Promoted(1.0, 1, 2, 3, 4), logging.WARNING, "event=Promoted discarded=1 flushed=2 flows=3 rewritten=4"),
+    (
+        SecondaryJoined(1.0, "primary", "packet:c"),
+        logging.INFO,
+        "event=SecondaryJoined port=primary url=packet:c",
+    ),
     (Event(1.0), logging.INFO, "event=Event"),
 ]
 

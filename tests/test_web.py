@@ -55,6 +55,16 @@ async def test_it_is_ready_without_a_secondary(mock_clock: MockClock) -> None:
         assert (await ready(rig.loop))[0] == 200
 
 
+async def test_a_checkpointer_without_a_pair_need_not_be_ready(mock_clock: MockClock) -> None:
+    rig = Rig(mock_clock)
+    async with rig.running():
+        rig.backend.is_ready = False
+        assert (await ready(rig.loop))[0] == 503
+        rig.loop.failover.report_guest(SECONDARY, "its host is dead")
+        await rig.settle()
+        assert (await ready(rig.loop))[0] == 200
+
+
 async def test_it_is_ready_after_a_failover(mock_clock: MockClock) -> None:
     rig = Rig(mock_clock)
     async with rig.running():

@@ -173,6 +173,9 @@ def _failovers(now: Snapshot) -> Iterator[Metric]:
     yield _counter(
         "colo_secondaries_lost", "How often the secondary was lost.", now.counters["secondaries_lost"]
     )
+    yield _counter(
+        "colo_secondaries_joined", "How often a guest that ran alone got a new secondary.", now.joined
+    )
     yield _histogram(
         "colo_failover_seconds",
         "Time from the first word that the primary is gone, or a command, until the secondary serves.",

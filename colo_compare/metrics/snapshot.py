@@ -64,6 +64,7 @@ class Snapshot:
     lag: Buckets
     pages: int
     bytes: int
+    joined: int  # new secondaries
     checkpointer_ready: bool
     ports: Mapping[str, PortFigures]
 
@@ -100,6 +101,7 @@ def take_snapshot(loop: Loop) -> Snapshot:
         lag=Buckets.of(measures.lag),
         pages=measures.pages,
         bytes=measures.bytes,
+        joined=measures.joined,
         checkpointer_ready=checkpointing.checkpointer.ready and not checkpointing.ended,
         ports={link.name: _port(link) for link in loop.links},
     )

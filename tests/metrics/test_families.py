@@ -13,7 +13,8 @@ from colo_compare.core.counters import REQUEST_REASONS
 from colo_compare.core.settings import MODES
 from colo_compare.core.sides import PRIMARY
 from colo_compare.metrics import LoopCollector
-from tests.rig import Rig, hang
+from colo_compare.ports.memory import memory_pair
+from tests.rig import Nothing, Rig, hang
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 
@@ -136,6 +137,21 @@ async def test_after_a_failover(mock_clock: MockClock) -> None:
     assert now.value("colo_port_connected", port="primary") == 0
     assert now.value("colo_port_role", port="primary", role="lost") == 1
     assert now.value("colo_port_role", port="secondary", role="primary") == 1
+    assert now.value("colo_secondaries_joined_total") == 0
+
+
+async def test_after_a_new_secondary_has_joined(mock_clock: MockClock) -> None:
+    rig = Rig(mock_clock)
+    async with rig.running():
+        rig.loop.failover.report_guest(PRIMARY, "its host is dead")
+        await rig.settle()
+        near, far = memory_pair(name="new")
+        await far.open()
+        await rig.loop.protection.protect(near, Nothing())
+        now = Scrape(rig)
+    assert now.value("colo_secondaries_joined_total") == 1
+    assert now.value("colo_port_role", port="primary", role="secondary") == 1
+    assert now.value("colo_port_connected", port="primary") == 1
 
 
 async def test_back_pressure_is_measured_while_it_lasts(mock_clock: MockClock) -> None:
