@@ -14,6 +14,7 @@ import trio
 
 from colo_compare.checkpoint.contract import Capabilities, Checkpointer, CheckpointHandlers, Figures
 from colo_compare.checkpoint.qemu_blame import LIVES, blame, is_well
+from colo_compare.checkpoint.qemu_disks import Disks
 from colo_compare.checkpoint.qemu_guest import QemuGuest
 from colo_compare.checkpoint.qemu_pair import form_pair
 from colo_compare.checkpoint.qemu_sequence import (
@@ -55,6 +56,9 @@ class QemuOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fence: tuple[str, ...] = ()  # a program that kills a guest; a local QEMU process is killed without one
     fence_timeout: Duration = Duration(30)
     secondary_filters: tuple[str, ...] = ()  # objects that a secondary must lose when it takes over
+    disks: dict[str, str] = {}  # quorum of the primary = what the secondary offers for it
+    nbd: str = ""  # where the secondary offers its images of them
+    copy_disks: bool = True  # before they are a pair; else the images are the same already
     tls_dir: str = ""  # with ca-cert.pem, client-cert.pem and client-key.pem
 
 
@@ -80,6 +84,7 @@ class QemuCheckpointer(Checkpointer):
         if options.primary == options.secondary:
             raise ConfigError("$.checkpointer.secondary", "is the primary's: name its own monitor")
         self._options = options
+        self._disks = _disks(options)
         self._guests: dict[int, QemuGuest] = {}  # by role
         self._lost: set[QemuGuest] = set()
         self._handlers: CheckpointHandlers
@@ -131,7 +136,9 @@ class QemuCheckpointer(Checkpointer):
         primary, secondary = guests = self._guests[PRIMARY], self._guests[SECONDARY]
         for guest in guests:
             self._nursery.start_soon(_read, guest)
-        await form_pair(primary, secondary, self._options.migrate_uri, self._options.migrate_timeout)
+        await form_pair(
+            primary, secondary, self._options.migrate_uri, self._options.migrate_timeout, self._disks
+        )
         logger.info("%s and %s are a pair", primary.address, secondary.address)
         self._sequence = Sequence(self._options.checkpoint_timeout)
         for guest in guests:
@@ -377,11 +384,25 @@ class QemuCheckpointer(Checkpointer):
         fenced = await other.fence.fence(other_side)
         self._sequence.end()
         self._guests = {PRIMARY: survivor}
+        if side == SECONDARY:
+            await self._disks.unplug_secondary(survivor)
+        else:
+            await self._disks.unplug_primary(survivor)
         await survivor.run_alone(fenced, self._options.fence_timeout)
         if side == SECONDARY:
             for name in self._options.secondary_filters:
                 await survivor.delete_object(name)
         await other.aclose()
+
+
+def _disks(options: QemuOptions) -> Disks:
+    """Give the pair's disks. Raises ConfigError."""
+    if options.disks and not options.nbd:
+        raise ConfigError("$.checkpointer.nbd", "is missing: where does the secondary offer its images?")
+    try:
+        return Disks(options.disks, options.nbd, copy=options.copy_disks)
+    except ValueError as error:
+        raise ConfigError("$.checkpointer.nbd", str(error)) from None
 
 
 async def _read(guest: QemuGuest) -> None:

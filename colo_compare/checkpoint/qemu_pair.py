@@ -1,12 +1,14 @@
 """Bringing two QEMU guests into COLO, or finding that they are in it."""
 
 import logging
+from contextlib import suppress
 from typing import Final
 
 import trio
 
+from colo_compare.checkpoint.qemu_disks import Disks
 from colo_compare.checkpoint.qemu_guest import DELAY_PARAMETER, NEVER, QemuGuest
-from colo_compare.errors import CheckpointerError
+from colo_compare.errors import CheckpointerError, MonitorError
 
 logger: Final = logging.getLogger(__name__)
 
@@ -17,7 +19,9 @@ _CAPABILITY: Final = "x-colo"
 _LOOK_AGAIN: Final = 0.02  # seconds
 
 
-async def form_pair(primary: QemuGuest, secondary: QemuGuest, migrate_uri: str, patience: float) -> None:
+async def form_pair(
+    primary: QemuGuest, secondary: QemuGuest, migrate_uri: str, patience: float, disks: Disks
+) -> None:
     """Migrate the primary to the waiting secondary, in COLO mode; or join the pair that they are.
 
     Returns when both run. Raises CheckpointerError when they are neither a pair nor can become one, or not
@@ -27,12 +31,25 @@ async def form_pair(primary: QemuGuest, secondary: QemuGuest, migrate_uri: str, 
         await _check_support(guest)
     modes = (await primary.colo_mode(), await secondary.colo_mode())
     if modes == ("none", "none"):
-        await _migrate(primary, secondary, migrate_uri)
-    elif modes != ("primary", "secondary"):
+        await _check_waiting(primary, secondary, migrate_uri)
+        try:
+            await disks.plug(primary, secondary)
+            await _migrate(primary, secondary, migrate_uri)
+            await _wait_until_pair(primary, secondary, patience)
+        except BaseException:
+            with trio.CancelScope(shield=True), suppress(MonitorError):
+                await disks.give_up(primary)
+            raise
+    elif modes == ("primary", "secondary"):
+        await _wait_until_pair(primary, secondary, patience)
+    else:
         raise CheckpointerError(
             f"{primary.address} is in COLO mode {modes[0]} and {secondary.address} in mode {modes[1]}: "
             "neither a pair nor two guests of which to make one; look at $.checkpointer.primary and secondary"
         )
+
+
+async def _wait_until_pair(primary: QemuGuest, secondary: QemuGuest, patience: float) -> None:
     with trio.move_on_after(patience):
         await _wait_for_colo(primary, secondary)
         await _calm(primary)
@@ -55,7 +72,7 @@ async def _check_support(guest: QemuGuest) -> None:
         )
 
 
-async def _migrate(primary: QemuGuest, secondary: QemuGuest, uri: str) -> None:
+async def _check_waiting(primary: QemuGuest, secondary: QemuGuest, uri: str) -> None:
     if not uri:
         raise CheckpointerError(
             f"{primary.address} and {secondary.address} are not in COLO: name the secondary's -incoming "
@@ -67,6 +84,9 @@ async def _migrate(primary: QemuGuest, secondary: QemuGuest, uri: str) -> None:
             f"{secondary.address}: the secondary is in state {status} and waits for no migration: "
             f"start it with -incoming {uri}"
         )
+
+
+async def _migrate(primary: QemuGuest, secondary: QemuGuest, uri: str) -> None:
     execute = primary.monitor.execute
     await execute("migrate-set-parameters", {DELAY_PARAMETER: NEVER})
     await execute("migrate-set-capabilities", {"capabilities": [{"capability": _CAPABILITY, "state": True}]})

@@ -72,6 +72,7 @@ class XenNotifyCheckpointer(Checkpointer):
         self._port = int(match[2])
         self._handlers: CheckpointHandlers | None = None
         self._peer: trio.SocketStream | None = None
+        self._saying = trio.Lock()
         self._agreed = False  # the peer has begun as Xen's toolstack does
         self._asked: int | None = None  # the epoch that a request waits for
         self._over = trio.Event()  # set when its result is reported
@@ -129,12 +130,16 @@ class XenNotifyCheckpointer(Checkpointer):
 
     async def _take(self, message: bytes, peer: trio.SocketStream) -> None:
         if message == INIT:
-            await peer.send_all(_framed(INIT_ANSWER))
             self._agreed = True
+            await self._say(INIT_ANSWER, peer)
         elif message == MADE:
             await self._commit()
         else:
             logger.warning("xen-notify: a message that means nothing is ignored: %r", message[:_SHOWN])
+
+    async def _say(self, message: bytes, peer: trio.SocketStream) -> None:
+        async with self._saying:
+            await peer.send_all(len(message).to_bytes(4, "big") + message)
 
     async def _commit(self) -> None:
         assert self._handlers is not None
@@ -174,10 +179,9 @@ class XenNotifyCheckpointer(Checkpointer):
         self._over = over = trio.Event()
         self._requests += 1
         try:
-            with suppress(
-                trio.BrokenResourceError, trio.ClosedResourceError
-            ):  # who reads finds out, and tells
-                await peer.send_all(_framed(ASK))
+            # Who reads finds out, and tells, that the peer is gone.
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._say(ASK, peer)
             await over.wait()
         finally:
             # Cancelled: Xen makes it all the same, which is then one that it began by itself.
@@ -194,7 +198,3 @@ class XenNotifyCheckpointer(Checkpointer):
     async def abandon(self, side: int) -> None:
         """Do nothing: Xen's toolstack takes care of its guests."""
         await trio.lowlevel.checkpoint()
-
-
-def _framed(message: bytes) -> bytes:
-    return len(message).to_bytes(4, "big") + message

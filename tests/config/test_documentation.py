@@ -33,7 +33,7 @@ def defaults(kind: type[msgspec.Struct]) -> dict[str, str]:
     """Give the keys and defaults of a table as TOML."""
     texts: dict[str, str] = {}
     for field in msgspec.structs.fields(kind):
-        default: Any = field.default
+        default: Any = field.default_factory() if callable(field.default_factory) else field.default
         texts[field.name] = "" if field.required else msgspec.json.encode(default, enc_hook=encode).decode()
     return texts
 

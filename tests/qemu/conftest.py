@@ -76,7 +76,7 @@ def pair(guest_image: Image, booted: Callable[[type[Lab], bool], Path]) -> Itera
         ) -> Lab:
             lab = stack.enter_context(kind(guest_image, vnet_hdr=vnet_hdr))
             stack.callback(lambda: print(lab.logs()))  # seen where a test fails
-            lab.boot(booted(kind, vnet_hdr))
+            lab.boot(None if kind.boots_alone else booted(kind, vnet_hdr))
             lab.protect(checkpointer=checkpointer, tcp=tcp)
             return lab
 

@@ -47,6 +47,7 @@ class Lab:
 
     proxy: ProxyProcess
     kernel: ClassVar[str] = ""  # more arguments for the guests' kernel
+    boots_alone: ClassVar[bool] = False  # its devices are not those of the states that are kept
 
     def __init__(self, image: Image, *, vnet_hdr: bool = False) -> None:
         self.vnet_hdr = vnet_hdr
