@@ -215,6 +215,7 @@ class Checkpointing:
                     self._drain_secondary()
                 self._loop.proxy.committed(epoch, trio.current_time())
                 self._loop.perform()
+            self._loop.pace(self.checkpointer.advised_interval())
 
     async def failed(self, epoch: int, detail: str, *, secondary_intact: bool) -> None:
         """Take the report that nothing was committed."""

@@ -30,6 +30,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final, TypeVarTuple
 
 import trio
@@ -360,6 +361,14 @@ class Loop:
         with self.core():
             self.proxy.apply(settings, trio.current_time())
             self.perform()
+
+    def pace(self, interval: float) -> None:
+        """Make checkpoints at least this often, where the operator does not want them more often."""
+        longest = min(self.settings.max_interval, max(interval, self.settings.min_interval))
+        if longest != self.proxy.settings.max_interval:
+            with self.core():
+                self.proxy.apply(replace(self.settings, max_interval=longest), trio.current_time())
+                self.perform()
 
     async def set_mode(self, mode: str) -> None:
         """Change the mode by an operator's decision: protect, observe or bypass.

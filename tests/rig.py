@@ -3,6 +3,7 @@
 Nothing here sleeps: `settle` returns when every task has nothing left to do, and time only goes on by `jump`.
 """
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -52,6 +53,7 @@ class Scripted(Checkpointer):
         super().__init__(Nothing())
         self.capabilities = capabilities
         self.is_ready = True
+        self.advice = math.inf  # seconds
         self.calls: list[str] = []  # requests, promotions and farewells, in order
         self.cancelled: list[str] = []  # those that did not come to their end
         self.end = trio.Event()  # lets run() end
@@ -82,6 +84,9 @@ class Scripted(Checkpointer):
 
     async def protect(self, new: NewSecondary) -> None:
         await self._do(f"protect {new.port} {new.url}", self.on_protect())
+
+    def advised_interval(self) -> float:
+        return self.advice
 
     async def _do(self, what: str, script: Awaitable[None]) -> None:
         self.calls.append(what)

@@ -92,6 +92,19 @@ async def test_client_frames_wait_for_the_commit(mock_clock: MockClock) -> None:
         assert seen(rig.primary) == seen(rig.secondary) == [question.data]
 
 
+@pytest.mark.parametrize(("advice", "after"), [(5.0, 5.0), (20.0, 8.0), (1.0, 2.0)])
+async def test_the_backend_s_advice_sets_the_pace(mock_clock: MockClock, advice: float, after: float) -> None:
+    """The operator wants one every 8 s at least, and never two within 2 s."""
+    rig = Rig(mock_clock, replace(SETTINGS, min_interval=2.0, max_interval=8.0))
+    rig.backend.advice = advice
+    async with rig.running():
+        await rig.jump(after - 0.1)
+        assert rig.backend.calls == ["request 1"]
+        await rig.jump(0.2)
+        assert rig.backend.calls == ["request 1", "request 2"]
+        assert rig.loop.settings.max_interval == 8.0
+
+
 async def test_one_request_at_a_time(mock_clock: MockClock) -> None:
     rig = Rig(mock_clock)
     tidied = trio.Event()

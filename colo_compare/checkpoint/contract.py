@@ -15,6 +15,7 @@ The life of the pair, seen from the proxy::
     run() -> checkpoints -> promote() or abandon() -> one guest alone -> protect() -> checkpoints -> ...
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -149,6 +150,13 @@ class Checkpointer(ABC):
         stops, the guest is lost, the new one was reported lost, or nobody wants to wait any longer.
         """
         raise ProtectionFailed("this checkpointer cannot take a new secondary: restart the proxy with one")
+
+    def advised_interval(self) -> float:
+        """Give how long a pair should go without a checkpoint at most, in seconds; `math.inf`: no advice.
+
+        Asked after each commit. The proxy takes the shorter of this and the operator's `max_interval`.
+        """
+        return math.inf
 
     def figures(self) -> Mapping[str, int | float | str | bool]:
         """Give the backend's own state for `status`, by its own names."""

@@ -65,7 +65,7 @@ class Pace:
         spread = sum((each - age) ** 2 for each, _ in self._costs)
         slope = sum((each - age) * (its - pause) for each, its in self._costs) / spread if spread else 0.0
         slope = min(max(slope, 0.0), pause / age if age else 0.0)  # at age 0 no pause is below 0
-        return pause - slope * age, slope
+        return max(pause - slope * age, 0.0), slope
 
     def interval(self, now: float) -> float:
         """Give how long to wait for the next checkpoint at most, seconds from the last."""

@@ -5,6 +5,7 @@ The pair's life is in `qemu_sequence`, what a guest can be told in `qemu_guest`,
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Annotated, Final
@@ -13,6 +14,7 @@ import msgspec
 import trio
 
 from colo_compare.checkpoint.contract import Capabilities, Checkpointer, CheckpointHandlers, Figures
+from colo_compare.checkpoint.pace import Pace
 from colo_compare.checkpoint.qemu_blame import LIVES, blame, is_well
 from colo_compare.checkpoint.qemu_disks import Disks
 from colo_compare.checkpoint.qemu_guest import QemuGuest
@@ -36,11 +38,16 @@ from colo_compare.checkpoint.qemu_sequence import (
 from colo_compare.checkpoint.qmp_address import TLS, MonitorAddress
 from colo_compare.checkpoint.qmp_protocol import MonitorEvent
 from colo_compare.core.actions import CheckpointRequest
+from colo_compare.core.counters import BACKEND, OPERATOR, PERIODIC, STARTUP
 from colo_compare.core.sides import PRIMARY, SECONDARY, SIDE_NAMES
 from colo_compare.errors import CheckpointerError, ConfigError, MonitorError, MonitorRefused, PromotionFailed
 from colo_compare.quantities import Duration
 
 logger: Final = logging.getLogger(__name__)
+
+
+# Reasons for a checkpoint that say nothing of how often guests differ.
+UNFORCED: Final = frozenset((STARTUP, PERIODIC, OPERATOR, BACKEND))
 
 
 class QemuOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,6 +60,7 @@ class QemuOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     checkpoint_timeout: Duration = Duration(1)  # beyond what the longest of the last checkpoints took, twice
     heartbeat_interval: Duration = Duration(0.5)
     heartbeat_timeout: Duration = Duration(3)  # of each answer of a monitor
+    adaptive_interval: bool = True  # regular checkpoints as often as costs least
     fence: tuple[str, ...] = ()  # a program that kills a guest; a local QEMU process is killed without one
     fence_timeout: Duration = Duration(30)
     secondary_filters: tuple[str, ...] = ()  # objects that a secondary must lose when it takes over
@@ -99,6 +107,8 @@ class QemuCheckpointer(Checkpointer):
         self._failed = 0
         self._last_epoch = 0  # that was committed
         self._last_pause = 0.0
+        self._pace: Pace | None = None  # from the first commit on
+        self._diverged = False  # the checkpoint under way is made because the guests differ
 
     # Running
 
@@ -158,6 +168,7 @@ class QemuCheckpointer(Checkpointer):
             "committed": self._committed,
             "failed": self._failed,
             "last_pause_seconds": self._last_pause,
+            "advised_interval_seconds": self.advised_interval(),
         }
         for side, guest in self._guests.items():
             figures[SIDE_NAMES[side]] = guest.address
@@ -219,6 +230,7 @@ class QemuCheckpointer(Checkpointer):
             self._committed += 1
             self._last_epoch = self._epoch
             self._last_pause = step.pause or 0.0
+            self._note_pace(step.pause)
             await handlers.committed(self._epoch, Figures(pause=step.pause))
             self._over.set()
         elif isinstance(step, ReportFailed):
@@ -230,6 +242,17 @@ class QemuCheckpointer(Checkpointer):
         elif isinstance(step, Examine):
             # Beside the steps: while it is found out who is to blame, events still mean something.
             self._nursery.start_soon(self._examine, step.detail, SECONDARY)
+
+    def _note_pace(self, pause: float | None) -> None:
+        if self._options.adaptive_interval:
+            now = trio.current_time()
+            self._pace = self._pace or Pace(now)
+            self._pace.committed(now, pause, diverged=self._diverged)
+        self._diverged = False
+
+    def advised_interval(self) -> float:
+        """Give the interval that costs least, from what the last checkpoints cost."""
+        return math.inf if self._pace is None else self._pace.interval(trio.current_time())
 
     async def _command(self, step: StopPrimary | ContinuePrimary | Trigger) -> None:
         assert self._sequence is not None
@@ -349,6 +372,7 @@ class QemuCheckpointer(Checkpointer):
         if request.epoch <= self._last_epoch:
             return  # QEMU has made it by itself, between this request and its arrival here
         self._epoch = request.epoch
+        self._diverged = not UNFORCED.issuperset(request.reasons)
         self._over = over = trio.Event()
         self._add(self._sequence.request(trio.current_time()))
         try:

@@ -1,5 +1,6 @@
 """The backend against two monitors that do what a test lets them do."""
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import trio
 
 from colo_compare.checkpoint.contract import Figures
+from colo_compare.checkpoint.pace import LONGEST
 from colo_compare.checkpoint.qemu import QemuCheckpointer, QemuOptions
 from colo_compare.checkpoint.qemu_sequence import COPYING, OVER
 from colo_compare.core.actions import CheckpointRequest
@@ -184,6 +186,19 @@ async def test_a_checkpoint_of_qemu_s_own_is_reported(pair: FakePair, running: R
         await backend.request(request())  # for the same epoch: it is made
     assert proxy.reports == ["begun", "paused 1", "loaded 1", "committed 1"]
     assert pair.log == []
+
+
+async def test_it_advises_an_interval_from_the_first_checkpoint_on(running: Running) -> None:
+    async with running() as (backend, _):
+        assert backend.advised_interval() == math.inf
+        await backend.request(request())
+        assert backend.advised_interval() == LONGEST
+
+
+async def test_it_advises_none_where_the_operator_wants_none(running: Running) -> None:
+    async with running(adaptive_interval=False) as (backend, _):
+        await backend.request(request())
+        assert backend.advised_interval() == math.inf
 
 
 # Making a pair
