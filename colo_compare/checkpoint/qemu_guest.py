@@ -4,6 +4,7 @@ Commands and their effects: QEMU 7.2, qapi/migration.json and migration/colo.c.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -14,7 +15,7 @@ from colo_compare.checkpoint.qemu_fence import Fence, Fenced, LocalProcess
 from colo_compare.checkpoint.qmp import Monitor
 from colo_compare.checkpoint.qmp_address import MonitorAddress
 from colo_compare.checkpoint.qmp_protocol import MonitorEvent
-from colo_compare.errors import MonitorError, MonitorTimeout
+from colo_compare.errors import MonitorError, MonitorRefused, MonitorTimeout
 
 # Setting this parameter, to whatever value, makes a primary in COLO begin a checkpoint. The value is when
 # QEMU begins one by itself, counted from the last: as far away as 32 bits of milliseconds allow, 49 days.
@@ -123,12 +124,14 @@ class QemuGuest:
 
         Raises MonitorError, MonitorTimeout when it does not run within `patience` seconds.
         """
-        if await self.colo_mode() != _COLO_NONE:
-            await self.monitor.execute("x-colo-lost-heartbeat")
         with trio.move_on_after(patience):
             while True:
+                if await self.colo_mode() != _COLO_NONE:
+                    # Refused when it is said again, which is for a guest that is only on its way into COLO.
+                    with suppress(MonitorRefused):
+                        await self.monitor.execute("x-colo-lost-heartbeat")
                 # In this order: it stops for a moment while it leaves the pair.
-                if await self.colo_mode() == _COLO_NONE and await self.status() == _RUNNING:
+                elif await self.status() == _RUNNING:
                     return
                 await trio.sleep(_LOOK_AGAIN)
         raise MonitorTimeout(

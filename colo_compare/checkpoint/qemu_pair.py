@@ -8,7 +8,8 @@ import trio
 
 from colo_compare.checkpoint.qemu_disks import Disks
 from colo_compare.checkpoint.qemu_guest import DELAY_PARAMETER, NEVER, QemuGuest
-from colo_compare.errors import CheckpointerError, MonitorError
+from colo_compare.core.sides import SECONDARY
+from colo_compare.errors import CheckpointerError, MonitorError, MonitorRefused
 
 logger: Final = logging.getLogger(__name__)
 
@@ -29,24 +30,52 @@ async def form_pair(
     """
     for guest in (primary, secondary):
         await _check_support(guest)
-    modes = (await primary.colo_mode(), await secondary.colo_mode())
-    if modes == ("none", "none"):
-        await _check_waiting(primary, secondary, migrate_uri)
-        try:
-            await disks.plug(primary, secondary)
-            await _migrate(primary, secondary, migrate_uri)
-            await _wait_until_pair(primary, secondary, patience)
-        except BaseException:
-            with trio.CancelScope(shield=True), suppress(MonitorError):
-                await disks.give_up(primary)
-            raise
-    elif modes == ("primary", "secondary"):
+    if (await primary.colo_mode(), await secondary.colo_mode()) == ("primary", "secondary"):
         await _wait_until_pair(primary, secondary, patience)
-    else:
+        return
+    await check_pair(primary, secondary, migrate_uri)
+    await make_pair(primary, secondary, migrate_uri, patience, disks)
+
+
+async def check_pair(primary: QemuGuest, secondary: QemuGuest, migrate_uri: str) -> None:
+    """Raise CheckpointerError if the two cannot be made a pair. Changes nothing."""
+    for guest in (primary, secondary):
+        await _check_support(guest)
+    modes = (await primary.colo_mode(), await secondary.colo_mode())
+    if modes != ("none", "none"):
         raise CheckpointerError(
             f"{primary.address} is in COLO mode {modes[0]} and {secondary.address} in mode {modes[1]}: "
             "neither a pair nor two guests of which to make one; look at $.checkpointer.primary and secondary"
         )
+    await _check_waiting(primary, secondary, migrate_uri)
+
+
+async def make_pair(
+    primary: QemuGuest, secondary: QemuGuest, migrate_uri: str, patience: float, disks: Disks
+) -> None:
+    """Migrate the primary to the waiting secondary, in COLO mode, and return when both run.
+
+    Raises CheckpointerError when nothing comes of it, or not within `patience` seconds.
+    """
+    try:
+        await disks.plug(primary, secondary)
+        await _migrate(primary, secondary, migrate_uri)
+        await _wait_until_pair(primary, secondary, patience)
+    except BaseException:
+        with trio.CancelScope(shield=True), suppress(MonitorError):
+            await disks.give_up(primary)
+        raise
+
+
+async def part(survivor: QemuGuest, other: QemuGuest, patience: float) -> None:
+    """Let a guest be alone again that was on its way to a pair, the other guest fenced first.
+
+    Raises CheckpointerError when that is not possible within `patience` seconds.
+    """
+    with suppress(MonitorRefused):  # it is too late, or nothing has begun
+        await survivor.monitor.execute("migrate_cancel")
+    fenced = await other.fence.fence(SECONDARY)
+    await survivor.run_alone(fenced, patience)
 
 
 async def _wait_until_pair(primary: QemuGuest, secondary: QemuGuest, patience: float) -> None:

@@ -128,6 +128,9 @@ class FakeQemu:
         await self._pair.migrate()
         return {}
 
+    async def do_migrate_cancel(self, arguments: dict[str, Any]) -> Any:
+        return {}
+
     async def do_migrate_set_parameters(self, arguments: dict[str, Any]) -> Any:
         self.delay = arguments["x-checkpoint-delay"]
         if self.mode == "primary":
@@ -145,6 +148,8 @@ class FakePair:
     """The two, in COLO at first. What is done to them goes to `log`, and so does what their fence is told."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._brought = 0
         self.log: list[str] = []
         self.migration = "colo"
         self.migrate: Callable[[], Awaitable[None]] = self.become_a_pair
@@ -172,9 +177,25 @@ class FakePair:
         """Who was fenced, by role and monitor."""
         return self._fenced.read_text().splitlines() if self._fenced.exists() else []
 
+    def forget_fences(self) -> None:
+        """Begin with nobody fenced."""
+        self._fenced.unlink(missing_ok=True)
+
     async def become_a_pair(self) -> None:
         """Do what a migration with x-colo does."""
-        self.reset()
+        for qemu, mode in ((self.primary, "primary"), (self.secondary, "secondary")):
+            qemu.mode, qemu.status = mode, "running"
+
+    async def bring(self) -> FakeQemu:
+        """Let a new guest wait for the state of the one that is left, which is the primary from here on."""
+        if any(self.primary.address in who for who in self.fenced):
+            self.primary = self.secondary
+        self._brought += 1
+        name = f"guest{self._brought}"
+        self.secondary = FakeQemu(self, name, self._directory / f"{name}.qmp")
+        self.secondary.reset("none", "inmigrate")
+        await serve(self.nursery, self.secondary.path, self.secondary.talk)
+        return self.secondary
 
     async def checkpoint(self) -> None:
         """Do what QEMU does when one is triggered."""

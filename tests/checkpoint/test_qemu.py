@@ -6,19 +6,21 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
-from colo_compare.checkpoint.contract import Figures
+from colo_compare.checkpoint.contract import Checkpointer, Figures, NewSecondary
 from colo_compare.checkpoint.pace import LONGEST
-from colo_compare.checkpoint.qemu import QemuCheckpointer, QemuOptions
+from colo_compare.checkpoint.qemu import QemuCheckpointer
+from colo_compare.checkpoint.qemu_options import QemuOptions
 from colo_compare.checkpoint.qemu_sequence import COPYING, OVER
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.core.sides import PRIMARY, SECONDARY, SIDE_NAMES
 from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed
 from colo_compare.quantities import Duration
 from colo_compare.testing.checkpointer_contract import check_checkpointer
-from tests.checkpoint.fake_pair import FakePair
+from tests.checkpoint.fake_pair import FakePair, FakeQemu
 
 PATIENCE = 20.0  # seconds, for what must happen
 SHORT = Duration(0.05)  # of time-outs that must be run into
@@ -134,18 +136,38 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_it_fulfils_the_contract(pair: FakePair, make: Make) -> None:
-    def fresh() -> QemuCheckpointer:
+    primary, secondary = pair.primary, pair.secondary
+
+    def reset() -> None:
+        pair.primary, pair.secondary = primary, secondary
+        pair.forget_fences()
         pair.reset()
+
+    def fresh() -> QemuCheckpointer:
+        reset()
         return make()
 
+    async def another(backend: Checkpointer) -> NewSecondary:
+        return newcomer(backend, await pair.bring())
+
     def failing() -> QemuCheckpointer:
-        pair.reset()
+        reset()
         pair.primary.refuses = {"migrate-set-parameters"}
         return make()
 
     await check_checkpointer(
-        fresh, make_failing=failing, make_unable=lambda: make(secondary="unix:/nowhere"), patience=PATIENCE
+        fresh,
+        make_failing=failing,
+        make_unable=lambda: make(secondary="unix:/nowhere"),
+        new_secondary=another,
+        patience=PATIENCE,
     )
+
+
+def newcomer(backend: Checkpointer, guest: FakeQemu, **changes: Any) -> NewSecondary:
+    """Give what the operator would say of a new guest."""
+    changes = {"secondary": guest.address, "migrate_uri": f"unix:{guest.path}.migration", **changes}
+    return NewSecondary("primary", "packet:new", msgspec.structs.replace(backend.options, **changes))
 
 
 async def test_the_primary_is_stopped_and_drained_before_the_checkpoint_begins(

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import trio
 
-from colo_compare.checkpoint.qemu import QemuCheckpointer, QemuOptions
+from colo_compare.checkpoint.qemu import QemuCheckpointer
 from colo_compare.checkpoint.qemu_disks import Disks
 from colo_compare.checkpoint.qemu_guest import QemuGuest
+from colo_compare.checkpoint.qemu_options import QemuOptions
 from colo_compare.errors import CheckpointerError, ConfigError
 from tests.checkpoint.scripted_monitor import Peer, serve
 

@@ -60,6 +60,7 @@ class Lab:
             self.client = Namespace("client")
             stack.callback(self.client.close)
             prepare_host(self.client)
+            self._image = image
             self.machines = [Machine(self.namespace, self.directory, name, image) for name in "AB"]
             self._lay_cables()
             self._stack = stack.pop_all()
@@ -125,6 +126,21 @@ class Lab:
         """Start the proxy, again if it has ended, and wait until it protects the pair."""
         self.proxy.start()
         self.wait_for("protection", lambda: bool(self.proxy.status()["protected"]))
+
+    def bring(self) -> Machine:
+        """Start another guest, on a tap of its own, that waits for the state of the one that is left."""
+        machine = Machine(self.namespace, self.directory, chr(ord("A") + len(self.machines)), self._image)
+        self.namespace.call(add_tap, machine.name)
+        machine.start(incoming=True, vnet_hdr=self.vnet_hdr, kernel=self.kernel, extra=self.objects(machine))
+        self.machines.append(machine)
+        self.wait_for("monitor of the new guest", machine.qmp.exists)
+        return machine
+
+    def protect_again(self, machine: Machine, limit: float = 60.0) -> None:
+        """Make it the secondary of the guest that runs alone. Raises ControlRefused, and ControlError."""
+        changes = {"secondary": f"unix:{machine.qmp}", "migrate_uri": f"unix:{machine.migration}"}
+        params = {"port": f"packet:{machine.name}", "set": changes, "timeout": limit}
+        call(self.directory / "control.sock", "protect", params, timeout=limit + 30.0)
 
     def wait_for(self, what: str, condition: Callable[[], bool], limit: float = 20.0) -> float:
         """Wait until something is so; gives the seconds that it took. Raises SetupError."""

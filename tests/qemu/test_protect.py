@@ -1,0 +1,159 @@
+"""A guest that runs alone gets a new secondary, with its connections open; and then it dies, too."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from colo_compare.control import call
+from colo_compare.demo.qemu.image import BULK
+from colo_compare.demo.qemu.lab import Lab
+from colo_compare.demo.qemu.machine import Machine
+from colo_compare.demo.qemu.monitor import SpareMonitor
+from colo_compare.errors import ControlRefused
+from tests.qemu.client import ECHO, Connection, ask_datagrams, at, fetch
+
+TALK = b"are you there? " * 10
+QUARTER = len(BULK) // 4
+
+
+class Attempt(threading.Thread):
+    """An attempt to protect, beside what the test does."""
+
+    def __init__(self, lab: Lab, machine: Machine, limit: float = 60.0) -> None:
+        super().__init__()
+        self._lab, self._machine, self._limit = lab, machine, limit
+        self.error = ""
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._lab.protect_again(self._machine, self._limit)
+        except ControlRefused as error:
+            self.error = str(error)
+
+
+def lose(lab: Lab, machine: Machine) -> None:
+    machine.kill()
+    lab.wait_for("end of the pair", lambda: lab.proxy.status()["mode"] == "solo")
+
+
+def assert_sound(lab: Lab, survivor: Machine) -> None:
+    """Check that the guest that is left is an ordinary one, without a scratch."""
+    with SpareMonitor(survivor) as monitor:
+        lab.wait_for("end of COLO", lambda: monitor.colo_mode == "none")
+        lab.wait_for("running guest", lambda: bool(monitor.execute("query-status")["running"]))
+    ticks = len(survivor.ticks())
+    lab.wait_for("ticks", lambda: len(survivor.ticks()) > ticks)
+    assert survivor.troubles() == []
+
+
+def test_a_download_outlives_two_primaries(pair: Callable[..., Lab]) -> None:
+    lab = pair()
+    first, second = lab.machines
+    attempts: list[Attempt] = []
+
+    def protect() -> None:
+        attempts.append(Attempt(lab, lab.bring()))
+
+    def end() -> None:
+        attempts[0].join()
+        assert attempts[0].error == ""
+        assert lab.proxy.status()["protected"]
+        second.kill()
+
+    steps = [at(QUARTER, first.kill), at(2 * QUARTER, protect), at(3 * QUARTER, end)]
+
+    def progress(size: int) -> None:
+        for step in steps:
+            step(size)
+
+    with Connection(lab, ECHO) as idle:
+        assert idle.ask(TALK) == TALK
+        assert fetch(lab, "/bulk", progress=progress) == BULK
+        assert idle.ask(TALK) == TALK
+    assert lab.counters()["promotions"] == 2
+    assert_sound(lab, lab.machines[2])
+
+
+def test_one_connection_outlives_every_guest(pair: Callable[..., Lab]) -> None:
+    lab = pair()
+    primary, secondary = lab.machines
+    with Connection(lab, ECHO) as connection:
+        assert connection.ask(TALK) == TALK
+        for lost in ("primary", "secondary", "secondary", "primary"):
+            dead, left = (primary, secondary) if lost == "primary" else (secondary, primary)
+            lose(lab, dead)
+            assert connection.ask(TALK) == TALK
+            primary, secondary = left, lab.bring()
+            lab.protect_again(secondary)
+            assert connection.ask(TALK) == TALK
+            lab.checkpoint()
+            assert connection.ask(TALK) == TALK
+            assert ask_datagrams(lab, [b"new"]) == [b"new"]
+    # Compared, not only covered by checkpoints.
+    assert lab.counters()["released"]["matched"] > 0
+    for machine in (primary, secondary):
+        assert machine.troubles() == []
+
+
+@contextmanager
+def talking(lab: Lab) -> Iterator[None]:
+    """Check that a connection goes on through the block, and a new one after it."""
+    with Connection(lab, ECHO) as connection:
+        assert connection.ask(TALK) == TALK
+        yield
+        assert connection.ask(TALK) == TALK
+    assert ask_datagrams(lab, [b"after"]) == [b"after"]
+
+
+@pytest.mark.parametrize("how", [Machine.kill, Machine.freeze], ids=["killed", "hangs"])
+def test_the_new_guest_is_lost_while_the_pair_is_made(
+    pair: Callable[..., Lab], how: Callable[[Machine], None]
+) -> None:
+    """At a moment that wanders over the whole of the migration."""
+    lab = pair(checkpointer={"migrate_timeout": "4s", "heartbeat_timeout": "1s"})
+    primary, secondary = lab.machines
+    lose(lab, primary)
+    with talking(lab):
+        for delay in (0.05, 0.2, 0.35, 0.5, 0.65) if how is Machine.kill else (0.1, 0.4):
+            new = lab.bring()
+            attempt = Attempt(lab, new)
+            time.sleep(delay)
+            how(new)
+            attempt.join()
+            if attempt.error:
+                assert attempt.error.startswith("not protected: ")
+            lab.wait_for("end of the pair", lambda: lab.proxy.status()["mode"] == "solo")
+            assert not new.alive  # it was fenced
+            assert_sound(lab, secondary)
+        lab.protect_again(lab.bring())
+        assert lab.proxy.status()["protected"]
+
+
+def test_nobody_waits_any_longer(pair: Callable[..., Lab]) -> None:
+    lab = pair()
+    primary, secondary = lab.machines
+    lose(lab, secondary)
+    with talking(lab):
+        new = lab.bring()
+        new.freeze()
+        with pytest.raises(ControlRefused, match=r"not done within 1\.5 s"):
+            lab.protect_again(new, limit=1.5)
+        assert_sound(lab, primary)
+        lab.protect_again(lab.bring())
+
+
+def test_a_guest_that_cannot_be_meant_is_left_alone(pair: Callable[..., Lab]) -> None:
+    """The monitor of another guest was named by mistake: nobody kills that."""
+    lab = pair()
+    lose(lab, lab.machines[0])
+    with talking(lab):
+        stranger = lab.bring()
+        changes = {"secondary": f"unix:{stranger.qmp}", "migrate_uri": ""}
+        params = {"port": f"packet:{stranger.name}", "set": changes}
+        with pytest.raises(ControlRefused, match="name the secondary's -incoming address"):
+            call(lab.directory / "control.sock", "protect", params, timeout=60.0)
+        assert stranger.alive
