@@ -1,4 +1,4 @@
-"""`colo-compare demo`: a failover and a divergence on real Linux TCP, in network namespaces of its own."""
+"""`colo-compare demo`: divergences and failovers, in network namespaces of its own."""
 
 import argparse
 import signal
@@ -6,6 +6,7 @@ import sys
 from http.client import HTTPException
 from typing import NoReturn
 
+from colo_compare.errors import ControlError
 from colo_compare.quantities import Size
 
 __all__ = ["add_arguments", "run"]
@@ -14,11 +15,14 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
-        "--size",
-        type=_size,
-        default=200 << 20,
-        help="of the download (default: 200MiB)",
-        metavar="SIZE",
+        "--guests",
+        choices=("embedded", "kernel"),
+        default="embedded",
+        help="embedded: machines whose whole state is replicated (default); kernel: namespaces with Linux's "
+        "own TCP, which are equal from the start",
+    )
+    parser.add_argument(
+        "--size", type=_size, default=128 << 20, help="of the download (default: 128MiB)", metavar="SIZE"
     )
 
 
@@ -31,15 +35,19 @@ def run(args: argparse.Namespace) -> int:
     from colo_compare.demo.failover import show_failover
     from colo_compare.demo.namespace import become_root
     from colo_compare.demo.screen import Screen
+    from colo_compare.demo.succession import show_succession
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     become_root()
     screen = Screen(sys.stdout)
     try:
-        show_failover(screen, args.size)
-        show_divergence(screen)
-    except (OSError, HTTPException) as error:  # what a client sees that was not served
+        if args.guests == "kernel":
+            show_failover(screen, args.size)
+            show_divergence(screen)
+        else:
+            show_succession(screen, args.size)
+    except (OSError, HTTPException, ControlError) as error:  # what a client sees that was not served
         screen.check("the client", f"{type(error).__name__}: {error}", held=False)
     finally:
         screen.rest()

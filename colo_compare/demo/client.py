@@ -7,7 +7,6 @@ import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from typing import Final
 
@@ -18,16 +17,35 @@ from colo_compare.demo.namespace import Namespace
 CHUNK: Final = 1 << 18  # bytes that the client takes from its socket at a time
 
 
-@dataclass
 class Download:
-    """A download, as its client saw it."""
+    """A download, as its client sees it, from the moment at which it is asked for."""
 
-    size: int  # what was asked for, bytes
-    received: int = 0
-    seconds: float = 0.0  # from the request to the last byte
-    stall: float = 0.0  # longest time between two chunks, seconds
-    sha256: str = ""  # of what was received, once it is over
-    ports: tuple[int, int] = (0, 0)  # local TCP port, at the beginning and at the end
+    def __init__(self, size: int) -> None:
+        self.size: Final = size  # what was asked for, bytes
+        self.received = 0
+        self.seconds = 0.0  # from the request to the last byte so far
+        self.stall = 0.0  # longest time between two chunks, seconds
+        self.ports = (0, 0)  # local TCP port, at the beginning and at the end
+        self._sha = hashlib.sha256()
+        self._began = self._last = time.monotonic()
+
+    def take(self, chunk: bytes) -> None:
+        """Take bytes that have come just now."""
+        now = time.monotonic()
+        self.stall = max(self.stall, now - self._last)
+        self.seconds = now - self._began
+        self._last = now
+        self._sha.update(chunk)
+        self.received += len(chunk)
+
+    def go_on(self) -> None:
+        """Note that the client did not want any bytes until now."""
+        self._last = time.monotonic()
+
+    @property
+    def sha256(self) -> str:
+        """The digest of what was received, in hex."""
+        return self._sha.hexdigest()
 
 
 class Connection:
@@ -46,40 +64,34 @@ class Connection:
         port: int = self.socket.getsockname()[1]
         return port
 
-    def request(self, path: str) -> HTTPResponse:
-        """Ask for a path and give the response, its body not yet read. Raises ConnectionError unless 200."""
-        self._http.request("GET", path)
+    def request(self, path: str, method: str = "GET", body: bytes | None = None) -> HTTPResponse:
+        """Make a request and give the response, its body not yet read.
+
+        Raises ConnectionError unless it is a good one (2xx).
+        """
+        self._http.request(method, path, body)
         return self._accept()
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """Make a request and give the whole answer. Raises ConnectionError unless it is a good one (2xx)."""
-        self._http.request(method, path, body)
-        return self._accept().read()
+        """Make a request and give the body of its answer. Raises as `request` does."""
+        return self.request(path, method, body).read()
 
     def download(self, size: int, on_chunk: Callable[[Download], None] | None = None) -> Download:
         """Download the first `size` bytes of the guests' stream.
 
         `on_chunk` is called after every chunk. Raises ConnectionError or TimeoutError when it ends early.
         """
-        seen = Download(size)
         before = self.port
-        sha = hashlib.sha256()
-        began = last = time.monotonic()
+        seen = Download(size)
         response = self.request(f"/bytes/{size}")
         while seen.received < size:
             chunk = response.read1(CHUNK)
-            now = time.monotonic()
             if not chunk:
                 raise ConnectionError(f"the connection ended after {seen.received} of {size} bytes")
-            seen.stall = max(seen.stall, now - last)
-            seen.seconds = now - began
-            last = now
-            sha.update(chunk)
-            seen.received += len(chunk)
+            seen.take(chunk)
             if on_chunk is not None:
                 on_chunk(seen)
         response.read()
-        seen.sha256 = sha.hexdigest()
         seen.ports = (before, self.port)
         return seen
 

@@ -131,7 +131,7 @@ class EmbeddedLab(Network):
         ports: Mapping[str, str] | None = None,
     ) -> None:
         """Start the guests, the receiver, and the proxy, which waits for all of them; then the client."""
-        primary, secondary = self.guests
+        primary, secondary = self.guests[:2]  # others are spare
         primary.start(noise[0])
         secondary.start(noise[1])
         secondary.start_receiver()

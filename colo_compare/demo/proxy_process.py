@@ -67,6 +67,19 @@ class ProxyProcess:
         """Let the secondary take over. Raises ControlError when it refuses."""
         call(self._socket, "promote")
 
+    def explain(self) -> dict[str, Any]:
+        """Give what `colo-compare explain --json` gives of the last divergence. Raises ControlError."""
+        record: dict[str, Any] = call(self._socket, "explain")
+        return record
+
+    def protect(self, port: str, secondary: str, limit: float = 60.0) -> None:
+        """Give the guest that runs alone a new secondary, and return when the pair is protected.
+
+        What `colo-compare protect --port PORT --set secondary=SECONDARY` does. Raises ControlError.
+        """
+        params = {"port": port, "set": {"secondary": secondary}, "timeout": limit}
+        call(self._socket, "protect", params, timeout=limit + 1)
+
     def exit_code(self) -> int | None:
         """Give its exit code, None while it runs; minus the signal that killed it."""
         assert self._process is not None

@@ -1,5 +1,6 @@
 """What the demo shows: lines for 80 columns, one that moves where there is a terminal, a verdict."""
 
+import os
 import shutil
 import sys
 import textwrap
@@ -8,16 +9,23 @@ from typing import Final, TextIO
 WIDTH: Final = 80
 INDENT: Final = "   "
 
+# Select Graphic Rendition (ECMA-48, 8.3.117)
+_BOLD: Final = "1"
+_RED: Final = "31"
+_GREEN: Final = "32"
+
 
 class Screen:
     """Writes for a person, and keeps what was found for the summary at the end.
 
-    Without a terminal (a pipe, a CI log) there are no control codes and no moving line.
+    Without a terminal (a pipe, a CI log) there are no control codes and no moving line; with NO_COLOR set
+    there are no colours.
     """
 
     def __init__(self, out: TextIO = sys.stdout) -> None:
         self._out = out
         self._moves = out.isatty()
+        self._coloured = self._moves and not os.environ.get("NO_COLOR")  # https://no-color.org
         self._moving = False
         self._rows: list[tuple[str, str, bool]] = []
 
@@ -28,7 +36,7 @@ class Screen:
     def title(self, text: str) -> None:
         """Begin a part."""
         self.say("")
-        self._write(f"{self._bold(text)}\n")
+        self._write(f"{self._dressed(text, _BOLD)}\n")
 
     def say(self, text: str) -> None:
         """Write a paragraph."""
@@ -37,7 +45,7 @@ class Screen:
 
     def show(self, text: str) -> None:
         """Write lines as they are."""
-        self._write("".join(f"{INDENT}{line}\n" for line in text.splitlines()))
+        self._write("".join(f"{INDENT}{line}".rstrip() + "\n" for line in text.splitlines()))
 
     def move(self, text: str) -> None:
         """Rewrite the moving line (nothing without a terminal)."""
@@ -56,7 +64,8 @@ class Screen:
         self.title("Summary")
         widest = max(len(what) for what, _, _ in self._rows)
         for what, seen, held in self._rows:
-            self._write(f"{INDENT}{'ok    ' if held else 'FAILED'}  {what:<{widest}}  {seen}\n")
+            verdict = self._dressed(*(("ok    ", _GREEN) if held else ("FAILED", _RED)))
+            self._write(f"{INDENT}{verdict}  {what:<{widest}}  {seen}\n")
         self.say("")
         self.say("Everything held." if self.all_held() else "NOT everything held.")
 
@@ -72,5 +81,5 @@ class Screen:
         self._out.write(text)
         self._out.flush()
 
-    def _bold(self, text: str) -> str:
-        return f"\x1b[1m{text}\x1b[0m" if self._moves else text
+    def _dressed(self, text: str, style: str) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if self._coloured else text
