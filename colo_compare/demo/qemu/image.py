@@ -55,11 +55,12 @@ _LIBRARIES: Final = "root/usr/lib/x86_64-linux-gnu"
 
 @dataclass(frozen=True)
 class Image:
-    """What a guest is started from, and the library that QEMU needs under TCG."""
+    """What a guest is started from, and how; `shim` is the library that QEMU needs under TCG."""
 
     kernel: Path
     initramfs: Path
     shim: Path
+    accelerator: str = "tcg"  # or "kvm"
 
 
 def image(*, tls: bool = False) -> Image:

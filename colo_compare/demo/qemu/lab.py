@@ -24,7 +24,7 @@ from colo_compare.demo.lab import prepare_host
 from colo_compare.demo.namespace import Namespace, sysctl
 from colo_compare.demo.proxy_process import ProxyProcess, Table
 from colo_compare.demo.qemu.image import Image
-from colo_compare.demo.qemu.machine import Machine
+from colo_compare.demo.qemu.machine import BOOT_LIMIT, Machine
 from colo_compare.errors import SetupError
 
 CLIENT4: Final = "10.99.0.1"
@@ -74,10 +74,11 @@ class Lab:
         self.client.call(link.set_up_loopback)
         self.client.call(link.set_up, "eth0", addresses=(f"{CLIENT4}/24", f"{CLIENT6}/64"))
 
-    def boot(self, state: Path | None = None) -> None:
+    def boot(self, state: Path | None = None, limit: float = BOOT_LIMIT) -> None:
         """Start both QEMUs, and wait until the primary's guest is up.
 
-        `state`: of a guest that has booted already (`SpareMonitor.save`), with the same arguments.
+        `state`: of a guest that has booted already (`SpareMonitor.save`), with the same arguments. Raises
+        SetupError when it is not up within `limit` seconds.
         """
         for machine, incoming in zip(self.machines, (False, True), strict=True):
             machine.start(
@@ -87,7 +88,7 @@ class Lab:
                 extra=self.objects(machine),
                 state=state,
             )
-        self.machines[0].wait_until_up()
+        self.machines[0].wait_until_up(limit)
 
     def objects(self, machine: Machine) -> Sequence[str]:
         """Give what else a QEMU is started with."""

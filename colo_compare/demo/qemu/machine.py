@@ -27,7 +27,6 @@ class Machine:
 
     def __init__(self, namespace: Namespace, directory: Path, name: str, image: Image) -> None:
         self.name = name
-        self.accelerator = "tcg"
         self.qmp_port = 4440 + ord(name[0])  # on the namespace's loopback
         self.qmp = directory / f"{name}.qmp"
         self.spare_qmp = directory / f"{name}.spare"  # for others; a socket serves one client at a time
@@ -53,9 +52,10 @@ class Machine:
         `state`: the file that holds the state of a guest like this one, from which it goes on.
         """
         headers = "on" if vnet_hdr else "off"
-        preload = ["env", f"LD_PRELOAD={self._image.shim}"] if self.accelerator == "tcg" else []
+        accelerator = self._image.accelerator
+        preload = ["env", f"LD_PRELOAD={self._image.shim}"] if accelerator == "tcg" else []
         argv = [
-            *preload, QEMU, "-name", self.name, "-accel", self.accelerator, "-m", MEMORY,
+            *preload, QEMU, "-name", self.name, "-accel", accelerator, "-m", MEMORY,
             "-nodefaults", "-no-user-config", "-display", "none",
             "-no-reboot", "-kernel", str(self._image.kernel), "-initrd", str(self._image.initramfs),
             "-append", f"console=ttyS0 quiet panic=-1 tsc=reliable {kernel}",

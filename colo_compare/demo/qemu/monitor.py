@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -16,10 +17,11 @@ _LOOK_AGAIN: Final = 0.02
 class SpareMonitor:
     """A QMP client that waits for whatever it asks for."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, path: Path | None = None) -> None:
+        """Connect to the spare monitor, or to another one where the proxy does not need it."""
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(PATIENCE)
-        self._socket.connect(str(machine.spare_qmp))
+        self._socket.connect(str(path or machine.spare_qmp))
         self._stream = self._socket.makefile("rb")
         self._stream.readline()
         self.execute("qmp_capabilities")
@@ -38,6 +40,14 @@ class SpareMonitor:
         while json.loads(self._stream.readline()).get("event") != event:
             if time.monotonic() > end:
                 raise MonitorTimeout(f"no event {event} within {PATIENCE:g} s")
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so that QEMU has no event for. Raises MonitorTimeout."""
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > end:
+                raise MonitorTimeout(f"what was waited for is not so within {PATIENCE:g} s")
+            time.sleep(_LOOK_AGAIN)
 
     def save(self, path: Path) -> None:
         """Write the guest's state to a file, from which another one can go on. It stands still then."""

@@ -1,0 +1,149 @@
+"""One turn of a workload, one failover: what is taken down of each."""
+
+import socket
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from colo_compare.demo.qemu.image import Image
+from tests.bench.colo_forms import Form
+from tests.bench.colo_workloads import (
+    ECHO,
+    KEEP_ALIVE,
+    LARGE,
+    LINE,
+    Workload,
+    WrongBytesError,
+    check,
+    connect,
+    content,
+    read,
+)
+
+STILL = 4  # connections that say nothing while the primary dies
+BEFORE_DEATH = LARGE // 8  # bytes of the download
+
+
+@dataclass
+class Cell:
+    """Everything that was seen of one workload on one form."""
+
+    latencies: list[float] = field(default_factory=list)  # seconds
+    seconds: float = 0.0
+    requests: Counter[str] = field(default_factory=Counter)  # of checkpoints, by cause
+    pauses: list[float] = field(default_factory=list)  # seconds
+    holds: Counter[float] = field(default_factory=Counter)  # frames that were held at most so long
+    lost: int = 0  # connections
+    wrong: int = 0  # answers
+    words: list[str] = field(default_factory=list)  # about those
+
+
+def take_turn(form: Form, workload: Workload, seconds: float, cell: Cell) -> None:
+    """Let the client ask one question after the other for so long, and add what was seen."""
+    requests, holds = form.requests(), form.holds()
+    began, end = time.time(), time.monotonic() + seconds
+    asked = 0
+    start = time.monotonic()
+    try:
+        with workload.open(form.lab) as once:
+            while time.monotonic() < end and asked < workload.longest:
+                at = time.monotonic()
+                once()
+                cell.latencies.append(time.monotonic() - at)
+                asked += 1
+    except WrongBytesError as error:
+        cell.wrong += 1
+        cell.words.append(str(error))
+    except OSError as error:
+        cell.lost += 1
+        cell.words.append(f"{type(error).__name__}: {error}")
+    cell.seconds += time.monotonic() - start
+    cell.requests += Counter(form.requests()) - Counter(requests)
+    cell.holds += Counter(form.holds()) - Counter(holds)
+    cell.pauses += form.pauses.between(began, time.time())
+
+
+@dataclass
+class Failovers:
+    """All rounds of one form."""
+
+    gaps: list[float] = field(default_factory=list)  # seconds in which the client got nothing
+    connections: int = 0
+    lost: int = 0
+    wrong: int = 0
+    words: list[str] = field(default_factory=list)
+
+
+class Watched(threading.Thread):
+    """A download that notes when bytes come."""
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.arrivals: list[float] = []
+        self.error: Exception | None = None
+        self.early = threading.Event()  # some of it has come
+        self._form = form
+
+    def run(self) -> None:
+        try:
+            self._download()
+        except Exception as error:  # for the thread that started this one
+            self.error = error
+        finally:
+            self.early.set()
+
+    def _download(self) -> None:
+        with connect(self._form.lab, KEEP_ALIVE) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            connection.sendall(b"GET /bytes/%d HTTP/1.1\r\n\r\n" % LARGE)
+            received = bytearray()
+            while len(received) < LARGE + received.find(b"\r\n\r\n") + 4:
+                data = connection.recv(1 << 16)
+                if not data:
+                    raise ConnectionError(f"the download ended after {len(received)} bytes")
+                self.arrivals.append(time.monotonic())
+                received += data
+                if len(received) > BEFORE_DEATH:
+                    self.early.set()
+        check(bytes(received).partition(b"\r\n\r\n")[2], content(LARGE))
+
+
+def fail_over(kind: type[Form], image: Image, state: Path, seen: Failovers) -> None:
+    """Start a pair, kill its primary in the middle of a download, and look after every connection."""
+    with kind(image, state) as form:
+        still = [connect(form.lab, ECHO) for _ in range(STILL)]
+        for connection in still:
+            connection.sendall(LINE)
+            check(read(connection, len(LINE)), LINE)
+        download = Watched(form)
+        download.start()
+        download.early.wait()
+        died = time.monotonic()
+        form.lose_primary()
+        download.join()
+        seen.connections += 1 + STILL
+        if isinstance(download.error, WrongBytesError):
+            seen.wrong += 1
+        elif download.error is not None:
+            seen.lost += 1
+            seen.words.append(str(download.error))
+        else:
+            seen.gaps.append(longest_gap(download.arrivals, died))
+        for connection in still:
+            try:
+                connection.sendall(LINE)
+                check(read(connection, len(LINE)), LINE)
+            except OSError as error:
+                seen.lost += 1
+                seen.words.append(str(error))
+            except WrongBytesError:
+                seen.wrong += 1
+            connection.close()
+
+
+def longest_gap(arrivals: list[float], died: float) -> float:
+    """Give the longest time without a byte that ended after the death: the one in which nobody spoke."""
+    return max(after - before for before, after in pairwise(arrivals) if after > died)
