@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         ("run", "run the proxy", _fill_run),
         ("check", "validate a configuration and print what is in effect", _fill_check),
         ("replay", "compare captures of what the two guests sent", _fill_replay),
+        ("simulate", "run the whole system in virtual time, hunting for violations", _fill_simulate),
         ("demo", "show a failover between two servers in network namespaces", _fill_demo),
         ("status", "show the state of a running proxy", _fill_status),
         ("events", "show the last events of a running proxy, and those that come", _fill_events),
@@ -178,6 +179,10 @@ def _check(args: argparse.Namespace) -> int:
 
 def _fill_replay(parser: argparse.ArgumentParser) -> None:
     _fill_from("colo_compare.replay", parser)
+
+
+def _fill_simulate(parser: argparse.ArgumentParser) -> None:
+    _fill_from("colo_compare.simulate", parser)
 
 
 def _fill_demo(parser: argparse.ArgumentParser) -> None:
