@@ -274,13 +274,16 @@ class TcpRelease:
         if clamped is None or not flow.holds_nothing():
             return
         shift = flow.shift if flow.shift > 0 else 0
+        # Of unknown scale, a window cannot be added to a position. Both guests have acknowledged this much, so
+        # that the smaller window, counted from there, reaches beyond neither edge.
+        known = flow.shift != UNKNOWN_SHIFT
         primary = flow.primary
         secondary = flow.secondary
-        edge = primary.ack + primary.window
-        if self.ledger.has_secondary() and secondary.ack + secondary.window < edge:
-            edge = secondary.ack + secondary.window
-        window = (edge - flow.clamped_ack) >> shift
-        full = (primary.ack + primary.window - flow.clamped_ack) >> shift
+        room = primary.window + (primary.ack - flow.clamped_ack if known else 0)
+        full = room >> shift
+        if self.ledger.has_secondary():
+            room = min(room, secondary.window + (secondary.ack - flow.clamped_ack if known else 0))
+        window = room >> shift
         gain = (window - flow.clamped_window) << shift
         if gain <= 0 or (gain < _WORTH_AN_UPDATE and window < full and flow.clamped_window << shift > gain):
             return

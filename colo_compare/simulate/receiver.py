@@ -22,6 +22,7 @@ from colo_compare.checkpoint.memory.messages import (
     Message,
     MessageWriter,
     ProtocolError,
+    Secondary,
 )
 from colo_compare.checkpoint.memory.page_map import PageMap, Run, count_pages
 from colo_compare.checkpoint.memory.reader import MessageReader
@@ -98,7 +99,7 @@ class Receiver:
             timeout=self._patience,
             now=self.schedule.now,
             applied=self._applied,
-            tracker="compare",
+            secondary=Secondary("compare"),
         )
         if self.spoilt:
             raise ProtocolError(self.spoilt)

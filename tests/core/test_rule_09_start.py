@@ -85,6 +85,22 @@ def test_a_mid_stream_connection_fails_over(play: Playbook) -> None:
     play.client(c.ack(), unmirrored=True)
 
 
+def test_a_window_of_unknown_scale_opens_no_further_than_the_secondarys(play: Playbook) -> None:
+    """Nobody has seen the handshake, so that nobody can tell bytes from the units of a window."""
+    c, p, s = play.tcp(scale=7)
+    for end in (c, p, s):
+        end.nxt, end.rcv = 5000, 5000
+    play.pause()
+    play.commit()
+    play.client(c.data(b"x" * 200))
+    play.secondary(s.ack(5200, window=400))
+    ack = p.ack(5100, window=500)
+    play.primary(ack, releases=[ack])
+    play.secondary(s.ack(5200, window=400))
+    play.secondary(s.ack(5200, window=600), updates=[c])
+    assert play.offer(c) == 5100 + (500 << 7)
+
+
 def test_a_reordered_start_in_mid_stream(play: Playbook) -> None:
     c, p, s = play.tcp()
     for end in (c, p, s):

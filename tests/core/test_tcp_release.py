@@ -285,6 +285,16 @@ def test_a_window_is_opened_in_worthwhile_steps(play: Playbook) -> None:
     play.secondary(s.ack(window=30_000))
 
 
+def test_a_window_is_whole_again_without_a_secondary(play: Playbook) -> None:
+    c, p, s = play.connection(scale=0, syn_window=1)
+    play.client(c.data(b"x"))
+    play.secondary(s.ack(window=0))
+    ack = p.ack(window=20_000)
+    play.primary(ack, releases=[ack])
+    play.lose_secondary(updates=[c])
+    assert play.offer(c) == 2 + 20_000
+
+
 def test_a_window_is_not_opened_behind_frames_that_wait(play: Playbook) -> None:
     c, p, s = play.connection(scale=0, syn_window=1)
     play.client(c.data(b"x"))
