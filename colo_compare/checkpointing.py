@@ -231,8 +231,12 @@ class Checkpointing:
         self._loop.failover.report_guest(side, detail)
 
     def _drain_secondary(self) -> None:
-        if self._loop.secondary is not None:
-            self._loop.drain(self._loop.secondary)
+        """Take what the old state said, and give up what its port has not taken: it has that one's numbers."""
+        secondary = self._loop.secondary
+        if secondary is not None:
+            self._loop.drain(secondary)
+            if self.checkpointer.capabilities.copies_state:
+                secondary.void_backlog()
 
     def _expects(self, epoch: int, report: str) -> bool:
         if epoch == self._epoch:

@@ -83,6 +83,11 @@ class Link:
             self._gate.set()
             self._gate = None
 
+    def void_backlog(self) -> None:
+        """Drop what the port has not taken: the guest that it was meant for has another state now."""
+        self.dropped += len(self.backlog)
+        self.backlog = []
+
     def fence(self, why: str) -> None:
         """Cut the guest off: whatever it still sends is never read, and it gets nothing more.
 
@@ -90,7 +95,6 @@ class Link:
         """
         self.role = LOST
         self.failure = why
-        self.dropped += len(self.backlog)
-        self.backlog = []
+        self.void_backlog()
         self.backlogged.set()  # its tasks wake up, see the role, and end
         self.open_gate()

@@ -6,8 +6,9 @@ from trio.testing import MockClock
 
 from colo_compare.checkpoint.contract import Figures
 from colo_compare.core.actions import CheckpointRequest
-from colo_compare.core.sides import PRIMARY
+from colo_compare.core.sides import PRIMARY, SECONDARY
 from colo_compare.errors import CheckpointerError, CheckpointFailed
+from colo_compare.ports.memory import CAPACITY
 from tests.rig import ABLE, SETTINGS, Rig, Scripted, hang, seen
 
 
@@ -78,6 +79,23 @@ async def test_what_the_old_secondary_left_in_its_port_is_void(
         rig.backend.on_request = hang
         await rig.send(rig.primary, rig.talk.primary.datagram(b"stale"))
         assert seen(rig.client) == []  # what the old state said matches nothing any more
+
+
+@pytest.mark.parametrize("reports_load", [True, False])
+@pytest.mark.parametrize("copies_state", [True, False])
+async def test_what_the_secondarys_port_had_not_taken_was_meant_for_its_old_state(
+    mock_clock: MockClock, reports_load: bool, copies_state: bool
+) -> None:
+    """It is translated with numbers that the new state may take for something else."""
+    backend = Scripted(replace(ABLE, reports_load=reports_load, copies_state=copies_state))
+    rig = Rig(mock_clock, backend=backend, capacity=(CAPACITY, CAPACITY, 0))
+    async with rig.running():
+        await rig.send(rig.client, rig.talk.client.datagram(b"old"))
+        link = rig.loop.links[SECONDARY]
+        assert len(link.backlog) == 1
+        await ask(rig)
+        assert len(link.backlog) == (0 if copies_state else 1)
+        assert link.dropped == (1 if copies_state else 0)
 
 
 async def test_client_frames_wait_for_the_commit(mock_clock: MockClock) -> None:
