@@ -231,7 +231,7 @@ class Checkpointing:
         self._loop.failover.report_guest(side, detail)
 
     def _drain_secondary(self) -> None:
-        """Take what the old state said, and give up what its port has not taken: it has that one's numbers."""
+        """Take what the old state said; what its port has not taken has that one's numbers, and is void."""
         secondary = self._loop.secondary
         if secondary is not None:
             self._loop.drain(secondary)

@@ -274,8 +274,8 @@ class TcpRelease:
         if clamped is None or not flow.holds_nothing():
             return
         shift = flow.shift if flow.shift > 0 else 0
-        # Of unknown scale, a window cannot be added to a position. Both guests have acknowledged this much, so
-        # that the smaller window, counted from there, reaches beyond neither edge.
+        # A window of unknown scale cannot be added to a position. Both guests have acknowledged this much, so
+        # the smaller window, counted from there, reaches beyond neither edge.
         known = flow.shift != UNKNOWN_SHIFT
         primary = flow.primary
         secondary = flow.secondary
