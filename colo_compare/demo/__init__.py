@@ -4,12 +4,15 @@ import argparse
 import signal
 import sys
 from http.client import HTTPException
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from colo_compare.errors import ControlError
 from colo_compare.quantities import Size
 
 __all__ = ["add_arguments", "run"]
+
+SIZE: Final = 128 << 20  # bytes of the download
+SIZE_OF_REAL_GUESTS: Final = 16 << 20  # they are slow where there is no KVM
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "own TCP, which are equal from the start",
     )
     parser.add_argument(
-        "--size", type=_size, default=128 << 20, help="of the download (default: 128MiB)", metavar="SIZE"
+        "--vmm",
+        choices=("qemu",),
+        help="real Linux guests in a virtual machine monitor instead: QEMU's own COLO copies them",
+    )
+    parser.add_argument(
+        "--size",
+        type=_size,
+        help="of the download (default: 128MiB, with --vmm 16MiB)",
+        metavar="SIZE",
     )
 
 
@@ -34,19 +45,25 @@ def run(args: argparse.Namespace) -> int:
     from colo_compare.demo.divergence import show_divergence
     from colo_compare.demo.failover import show_failover
     from colo_compare.demo.namespace import become_root
+    from colo_compare.demo.qemu.image import image
+    from colo_compare.demo.qemu.story import show_guests
     from colo_compare.demo.screen import Screen
     from colo_compare.demo.succession import show_succession
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
+    # Made before the user namespace, which apt-get does not like.
+    guest = image() if args.vmm else None
     become_root()
     screen = Screen(sys.stdout)
     try:
-        if args.guests == "kernel":
-            show_failover(screen, args.size)
+        if guest is not None:
+            show_guests(screen, guest, args.size or SIZE_OF_REAL_GUESTS)
+        elif args.guests == "kernel":
+            show_failover(screen, args.size or SIZE)
             show_divergence(screen)
         else:
-            show_succession(screen, args.size)
+            show_succession(screen, args.size or SIZE)
     except (OSError, HTTPException, ControlError) as error:  # what a client sees that was not served
         screen.check("the client", f"{type(error).__name__}: {error}", held=False)
     finally:
