@@ -14,16 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from colo_compare.control import call
 from colo_compare.demo.proxy_process import Table, toml
 from colo_compare.errors import ControlError
-from tests.bench.process import ROOT, cpu_seconds, end, wait_until
+from tests.bench.process import PACKAGE, cpu_seconds, end, wait_until
 from tests.bench.programs import program
 
 QEMU = "qemu-system-x86_64"
 LEAD = 64 << 10  # bytes that one guest may be ahead of the other in what it has written
-PATIENCE = 1000  # ms without a byte, after which what is still missing is lost
+PATIENCE = 2.0  # seconds without a byte, after which what is still missing is lost
 
 
 class Memory:
@@ -59,19 +60,18 @@ class Comparer:
             _connect(directory / name, process) for name in ("primary", "secondary", "out")
         )
 
-    def feed(self, said: Memory, out: Memory, *, lag: int = 0, secondary: Memory | None = None) -> Fed:
+    def feed(self, said: Memory, out: Memory, *, lag: int = 0, patience: float = PATIENCE) -> Fed:
         """Let both guests say the same, and take what comes out.
 
         With `lag`, the secondary stays so many bytes behind the primary for as long as that has anything to
-        say. `secondary` is what that one says, if it is something else.
+        say. `patience`: seconds without a byte, after which what is still missing is lost.
         """
-        other = said if secondary is None else secondary
         descriptors = [sock.fileno() for sock in (self.primary, self.secondary, self.out)]
-        memories = [said, other, out]
+        memories = [said, said, out]
         words = [*descriptors, *(word for memory in memories for word in (memory.fd, memory.size))]
         cpu = cpu_seconds(self.pid)
         done = subprocess.run(
-            [program("feeder"), *map(str, [*words, lag, LEAD, PATIENCE])],
+            [program("feeder"), *map(str, [*words, lag, LEAD, int(patience * 1e3)])],
             pass_fds=[*descriptors, *(memory.fd for memory in memories)],
             stdout=subprocess.PIPE,
             check=True,
@@ -81,9 +81,9 @@ class Comparer:
         return Fed(cpu, nanoseconds * 1e-9, received)
 
     def wait_idle(self) -> None:
-        """Wait until the process has nothing left to do."""
+        """Wait until the process has nothing left to do but to look at the clock."""
         seen = -1.0
-        while (now := cpu_seconds(self.pid)) != seen:
+        while (now := cpu_seconds(self.pid)) > seen + 0.005:
             seen = now
             time.sleep(0.1)
 
@@ -119,7 +119,7 @@ def qemu(directory: Path) -> Iterator[Comparer]:
 
 
 @contextmanager
-def proxy(directory: Path, **settings: int | str) -> Iterator[Comparer]:
+def proxy(directory: Path, settings: Table = MappingProxyType({})) -> Iterator[Comparer]:
     """Run this program in the form that takes the place of QEMU's object."""
     tables: dict[str, Table] = {
         "proxy": {"mode": "protect", "mirror": False, "rewrite": False, **settings},
@@ -147,7 +147,7 @@ def _protected(control: Path) -> bool:
 def _running(command: list[str], directory: Path) -> Iterator[Comparer]:
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            command, cwd=PACKAGE, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
     try:
         comparer = Comparer(process, directory)

@@ -16,8 +16,9 @@ _SOURCE_PORT, _DEST_PORT, _DEST_ADDRESS = _L3 + 20, _L3 + 22, _L3 + 16
 _SEQ = _L3 + 24
 _FLAGS = _L3 + 33
 HEADERS = 14 + 20 + 32  # Ethernet, IPv4, TCP with timestamps
+_STRIDE = 1_000_003  # a prime
 NUMBER_AT = 4 + HEADERS
-SYN_ACK, ACK_PSH = 0x12, 0x18
+SYN, SYN_ACK, ACK, ACK_PSH = 0x02, 0x12, 0x10, 0x18
 
 
 def _template(payload: int, flags: int) -> Bytes:
@@ -51,11 +52,42 @@ def openings(first: int, count: int) -> Bytes:
     return _frames(flows, np.zeros(count, np.int64), 0, SYN_ACK)
 
 
+def firsts(first: int, count: int, payload: int) -> Bytes:
+    """Give the first data frame of each of the flows first, first + 1, ..."""
+    return _frames(np.arange(first, first + count), np.ones(count, np.int64), payload, ACK_PSH)
+
+
 def data(numbers: NDArray[np.int64], flows: int, payload: int) -> Bytes:
-    """Give data frames by their numbers: frame n is the next segment of flow n modulo `flows`."""
-    frames = _frames(numbers % flows, 1 + (numbers // flows) * payload, payload, ACK_PSH)
+    """Give data frames by their numbers.
+
+    As n goes through `flows` numbers in a row, each flow says its next segment, in no order that a cache
+    would like. `flows` is no multiple of _STRIDE.
+    """
+    frames = _frames(numbers * _STRIDE % flows, 1 + (numbers // flows) * payload, payload, ACK_PSH)
     _put(frames, NUMBER_AT, ">u8", numbers)
     return frames
+
+
+def handshakes(count: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Give what opens flows 0, 1, ...: the client's SYNs, the guests' SYN+ACKs, the client's ACKs, bare."""
+    answers = openings(0, count)
+    return (
+        _from_client(answers, SYN, 0),
+        [frame[4:].tobytes() for frame in answers],
+        _from_client(answers, ACK, 1),
+    )
+
+
+def _from_client(frames: Bytes, flags: int, sequence: int) -> list[bytes]:
+    """Turn frames of a guest round: addresses and ports change places."""
+    turned = frames.copy()
+    for at, size in ((4, 6), (_DEST_ADDRESS - 4, 4), (_SOURCE_PORT, 2)):
+        turned[:, at : at + size] = frames[:, at + size : at + 2 * size]
+        turned[:, at + size : at + 2 * size] = frames[:, at : at + size]
+    _put(turned, _SEQ, ">u4", np.full(len(frames), sequence))
+    _put(turned, _SEQ + 4, ">u4", np.full(len(frames), sequence))
+    turned[:, _FLAGS] = flags
+    return [frame[4:].tobytes() for frame in turned]
 
 
 class Arrived:

@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import colo_compare
+
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(colo_compare.__file__).resolve().parents[1]  # where Python finds what is measured
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 

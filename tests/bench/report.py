@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from colo_compare.core import proxy as core
+from colo_compare.build import describe_build
 
 AT_LEAST = ">="
 AT_MOST = "<="
@@ -105,7 +105,7 @@ def machine() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "core": "compiled" if core.__file__.endswith(".so") else "not compiled",
+        "version": describe_build(),
         "load": os.getloadavg()[0],
     }
 
