@@ -20,12 +20,12 @@ class Histogram:
         self._buckets = buckets
         self._scale = 1.0 / first
 
-    def observe(self, seconds: float) -> None:
-        """Count one duration."""
-        self.sum += seconds
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """Count a duration, once or several times."""
+        self.sum += seconds * times
         # A duration equal to a bound belongs below it. What is taken off is far less than a clock can tell.
         index = int(seconds * self._scale - 1e-9).bit_length()
-        self.counts[index if index < self._buckets else self._buckets] += 1
+        self.counts[index if index < self._buckets else self._buckets] += times
 
     def total(self) -> int:
         """Give the number of durations."""

@@ -9,6 +9,8 @@ import math
 from collections import deque
 from typing import Final
 
+from mypy_extensions import i64
+
 from colo_compare.core.counters import C_BLOCKED
 from colo_compare.core.ledger import Ledger
 from colo_compare.core.settings import OBSERVE
@@ -23,7 +25,7 @@ _WAITING: Final = 64  # client frames kept for a secondary whose handshake is no
 _MAX_BACKOFF: Final = 5  # doublings of the retry interval
 
 
-def translate_to_guest(ledger: Ledger, guest: Guest, frame: Frame, ack: int) -> Frame:
+def translate_to_guest(ledger: Ledger, guest: Guest, frame: Frame, ack: i64) -> Frame:
     """Turn a client frame into one that this guest's own numbers fit: ack, SACK blocks and TSecr.
 
     `ack` is the position to acknowledge. Until a guest has said more than its SYN, the echo is the newest
@@ -56,7 +58,7 @@ class Mirror:
         self.retry_due = math.inf  # when retry has something to do, or earlier
         self.lag = 0.0  # how long the secondary usually takes, seconds, smoothed
 
-    def send(self, flow: TcpFlow, frame: Frame, ack: int) -> None:
+    def send(self, flow: TcpFlow, frame: Frame, ack: i64) -> None:
         """Mirror one client frame, now or when the secondary's numbers are known."""
         secondary = flow.secondary
         if secondary.placed or not frame.flags & ACK:
@@ -76,7 +78,7 @@ class Mirror:
         else:
             self.ledger.counters.client_discarded[C_BLOCKED] += 1
 
-    def keep(self, flow: TcpFlow, start: int, end: int, frame: Frame) -> None:
+    def keep(self, flow: TcpFlow, start: i64, end: i64, frame: Frame) -> None:
         """Remember a client segment until both guests have acknowledged it."""
         segments = flow.in_flight
         if segments is None:
@@ -114,7 +116,7 @@ class Mirror:
         flow.short_ack = None
         self.send(flow, frame, self._ack_of(flow, frame))
 
-    def _ack_of(self, flow: TcpFlow, frame: Frame) -> int:
+    def _ack_of(self, flow: TcpFlow, frame: Frame) -> i64:
         near = flow.stream.matched
         return frame.ack if near == NOWHERE else near + diff(frame.ack, near)
 
@@ -164,7 +166,7 @@ class Mirror:
             if flow.in_flight is not None:
                 self._send_from(flow, flow.primary.ack, -NOWHERE)
 
-    def _send_from(self, flow: TcpFlow, start: int, end: int) -> None:
+    def _send_from(self, flow: TcpFlow, start: i64, end: i64) -> None:
         segments = flow.in_flight
         assert segments is not None  # a flow in one of the two tables has some
         sent = 0

@@ -7,6 +7,8 @@ decided in `tcp` and `datagrams`. Here is what concerns all of them: modes, chec
 from dataclasses import replace
 from typing import Final
 
+from mypy_extensions import i64
+
 from colo_compare.core.actions import Actions
 from colo_compare.core.counters import BACKEND, S_COMPARED, STARTUP, Counters
 from colo_compare.core.dispatch import Dispatch
@@ -15,7 +17,7 @@ from colo_compare.core.ledger import Ledger
 from colo_compare.core.pair import Pair
 from colo_compare.core.settings import OBSERVE, PROTECT, Settings
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
-from colo_compare.wire.frame import OPAQUE, Frame
+from colo_compare.wire.frame import OPAQUE, TCP, Frame
 
 _AGE_INTERVAL: Final = 1.0  # seconds between two looks at what has grown old
 
@@ -57,6 +59,7 @@ class Proxy:
     @property
     def counters(self) -> Counters:
         """Totals since the start."""
+        self._ledger.settle_counts()
         counters = self._ledger.counters
         secondary = counters.secondary
         # The rest of them: to note for each frame when its last byte was matched would cost more than this.
@@ -133,11 +136,18 @@ class Proxy:
         ledger.now = now
         counters = ledger.counters
         counters.received[side] += len(frames)
+        size: i64 = 0
+        tcp: i64 = 0
         for frame in frames:
-            counters.received_bytes[side] += len(frame.data)
-            counters.kinds[frame.kind] += 1
-            if frame.kind == OPAQUE:
-                counters.opaque[frame.reason] += 1
+            size += len(frame.data)
+            if frame.kind == TCP:
+                tcp += 1  # by itself: to count in a list makes a Python number each time
+            else:
+                counters.kinds[frame.kind] += 1
+                if frame.kind == OPAQUE:
+                    counters.opaque[frame.reason] += 1
+        counters.received_bytes[side] += size
+        counters.kinds[TCP] += tcp
         pair = self._pair
         if side == PRIMARY:
             for frame in frames:

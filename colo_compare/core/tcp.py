@@ -7,6 +7,8 @@ happens to all flows at once: a commit, a promotion, the loss of the secondary.
 
 from typing import Final
 
+from mypy_extensions import i64
+
 from colo_compare.core.counters import (
     FAILOVER,
     MATCHED,
@@ -86,7 +88,7 @@ class TcpComparer:
         if flags & FIN:
             guest.fin = end
             end += 1
-        ack = flow.place_ack(frame) if flags & ACK else NOWHERE
+        ack: i64 = flow.place_ack(frame) if flags & ACK else NOWHERE
         before = guest.end
         if flags & RST:
             guest.reset = True
@@ -149,7 +151,7 @@ class TcpComparer:
             self.from_secondary(syn)
         return flow
 
-    def _guess(self, flow: TcpFlow, position: int) -> None:
+    def _guess(self, flow: TcpFlow, position: i64) -> None:
         first = flow.primary.end == NOWHERE
         flow.guess(position)
         if not flow.secondary.placed and self.ledger.protected and self.ledger.mode == PROTECT:
@@ -172,7 +174,7 @@ class TcpComparer:
         if flags & SYN and not flow.is_repetition(guest, frame):
             self._secondary_syn(flow, frame)
             return
-        ack = flow.place_ack(frame) if flags & ACK else NOWHERE
+        ack: i64 = flow.place_ack(frame) if flags & ACK else NOWHERE
         before = guest.ack
         if flags & RST:
             guest.reset = True
@@ -192,7 +194,7 @@ class TcpComparer:
         if flow.short_ack is not None:
             self.mirror.say_again(flow, flow.short_ack)
 
-    def _place_secondary(self, flow: TcpFlow, frame: Frame, ack: int) -> None:
+    def _place_secondary(self, flow: TcpFlow, frame: Frame, ack: i64) -> None:
         ledger = self.ledger
         guest = flow.secondary
         stream = flow.stream
@@ -264,7 +266,7 @@ class TcpComparer:
             if stream is None and flow.loose is None:
                 del self.ahead[flow]
             elif not flow.blocked and (
-                (stream is not None and stream.segments[0].seen <= limit)
+                (stream is not None and stream.first is not None and stream.first.seen <= limit)
                 or (flow.loose is not None and flow.loose_since <= limit)
             ):
                 self.ledger.counters.secondary[S_AGED_OUT] += flow.drop_secondary_output()
@@ -300,8 +302,7 @@ class TcpComparer:
 
     def let_go(self, flow: TcpFlow, held: Held, kind: str) -> None:
         """Release a held frame uncompared: a checkpoint covers it, or there is nobody to compare with."""
-        flow.queue = None
-        flow.acks = None
+        flow.drop_held()
         flow.blocked = False
         self.ledger.released(held, self.release.outgoing(flow, held.frame, held.end, held.ack, False), kind)
 

@@ -1,5 +1,7 @@
 """TCP from the client: noted, translated for each guest, and kept until both have acknowledged it."""
 
+from mypy_extensions import i64
+
 from colo_compare.core.counters import C_BLOCKED, C_TABLE_FULL, TABLE_FULL
 from colo_compare.core.flow_table import FlowTable
 from colo_compare.core.ledger import Ledger
@@ -48,7 +50,7 @@ class TcpClient:
         in_reach = flow.primary.ack == NOWHERE or end - flow.primary.ack <= 1 << 30
         if in_order and in_reach and end > flow.client_end:
             flow.client_end = end
-        ack = self._client_ack(flow, frame) if flags & ACK else NOWHERE
+        ack: i64 = self._client_ack(flow, frame) if flags & ACK else NOWHERE
         self.ledger.send_primary(translate_to_guest(self.ledger, flow.primary, frame, ack))
         if self.ledger.has_secondary():
             self.mirror.send(flow, frame, ack)
@@ -88,7 +90,7 @@ class TcpClient:
         elif frame.flags & ACK and handshake_options(frame).window_scale < 0:
             flow.shift = 0  # the answer to the guests' own SYN: scaling needs the option on both sides
 
-    def _client_ack(self, flow: TcpFlow, frame: Frame) -> int:
+    def _client_ack(self, flow: TcpFlow, frame: Frame) -> i64:
         near = flow.stream.matched
         ack = frame.ack if near == NOWHERE else unwrap(frame.ack, near)
         if ack > flow.client_ack:

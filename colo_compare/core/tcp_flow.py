@@ -9,6 +9,8 @@ known from the two handshakes, or since a checkpoint made the two guests equal.
 from collections import deque
 from typing import Final
 
+from mypy_extensions import i64, mypyc_attr
+
 from colo_compare.core.hold import Flow, Held
 from colo_compare.core.stream import NOWHERE, StreamComparer
 from colo_compare.wire.frame import ACK, SYN, Frame
@@ -23,19 +25,20 @@ STATE_NAMES: Final = ("half_open", "established", "closed")
 UNKNOWN_SHIFT: Final = -1
 
 
+@mypyc_attr(acyclic=True)
 class Guest:
     """One guest's end of a connection."""
 
     placed: bool  # its sequence numbers can be translated to the client's space
-    seq_offset: int  # what to add for that, modulo 2^32
-    ts_offset: int  # the same for its timestamp clock
-    end: int  # highest position that it has sent
-    ack: int  # highest client position that it has acknowledged
-    window: int  # what it offers behind `ack`: bytes, or unscaled where the flow's shift is unknown
-    fin: int  # position of its FIN
+    seq_offset: i64  # what to add for that, modulo 2^32
+    ts_offset: i64  # the same for its timestamp clock
+    end: i64  # highest position that it has sent
+    ack: i64  # highest client position that it has acknowledged
+    window: i64  # what it offers behind `ack`: bytes, or unscaled where the flow's shift is unknown
+    fin: i64  # position of its FIN
     reset: bool  # it has sent a RST
     settled: bool  # it has sent more than a SYN, so that it no longer minds which SYN an echo answers
-    tsval: int  # newest timestamp that it has sent, by its own clock; -1 if none
+    tsval: i64  # newest timestamp that it has sent, by its own clock; -1 if none
     syn: "Frame | None"  # its SYN, until the other guest's has come
 
     def __init__(self) -> None:
@@ -51,7 +54,7 @@ class Guest:
         self.tsval = -1
         self.syn = None
 
-    def note(self, frame: Frame, end: int, ack: int, window: int) -> None:
+    def note(self, frame: Frame, end: i64, ack: i64, window: i64) -> None:
         """Take over what a frame says of this guest's state. `ack` is NOWHERE where it has none."""
         if end > self.end:
             self.end = end
@@ -84,11 +87,11 @@ class Guest:
 class ClientSegment:
     """Client data that a guest has not acknowledged yet, kept to be mirrored again."""
 
-    start: int
-    end: int
+    start: i64
+    end: i64
     frame: Frame
 
-    def __init__(self, start: int, end: int, frame: Frame) -> None:
+    def __init__(self, start: i64, end: i64, frame: Frame) -> None:
         self.start = start
         self.end = end
         self.frame = frame
@@ -97,53 +100,56 @@ class ClientSegment:
 class TcpFlow(Flow):
     """One connection. The fields are read and written by core.tcp; here is what concerns one flow alone."""
 
-    def __init__(self, key: bytes, now: float, generation: int) -> None:
+    def __init__(self, key: bytes, now: float, generation: i64) -> None:
         super().__init__(key, now)
-        self.state = HALF_OPEN
+        self.state: i64 = HALF_OPEN
         self.generation = generation  # of the last checkpoint that it has taken part in
         self.primary = Guest()
         self.secondary = Guest()
         self.stream = StreamComparer(NOWHERE)
-        self.isn = NOWHERE  # position of the guests' SYN
-        self.shift = UNKNOWN_SHIFT  # window scale of the guests
+        self.isn: i64 = NOWHERE  # position of the guests' SYN
+        self.shift: i64 = UNKNOWN_SHIFT  # window scale of the guests
         self.guessed = False  # picked up in mid-stream: where its stream stands is only a guess so far
-        self.base = NOWHERE  # lowest position of that guess: what lies below it has not been compared
+        self.base: i64 = NOWHERE  # lowest position of that guess: what lies below it has not been compared
         self.cut = (
             False  # the client knows numbers of a guest that is gone, and nobody those of the other one
         )
         # The client
-        self.client_end = NOWHERE  # highest position that it has sent
-        self.client_ack = NOWHERE  # highest position that it has acknowledged
-        self.client_fin = NOWHERE
+        self.client_end: i64 = NOWHERE  # highest position that it has sent
+        self.client_ack: i64 = NOWHERE  # highest position that it has acknowledged
+        self.client_fin: i64 = NOWHERE
         self.client_syn: Frame | None = None  # until the handshake is over
         self.in_flight: deque[ClientSegment] | None = None
-        self.in_flight_bytes = 0
+        self.in_flight_bytes: i64 = 0
         self.retry_at = 0.0  # when to mirror again what the secondary has not acknowledged
-        self.retries = 0
+        self.retries: i64 = 0
         self.waiting: list[Frame] | None = None  # client frames for a secondary that is not placed yet
         self.short_ack: Frame | None = None  # a client frame whose acknowledgement was cut (observe mode)
         # What the client has seen
-        self.released_end = NOWHERE
-        self.released_ack = NOWHERE
-        self.out_tsval = -1  # newest timestamp that it got, in the client's space
+        self.released_end: i64 = NOWHERE
+        self.released_ack: i64 = NOWHERE
+        self.out_tsval: i64 = -1  # newest timestamp that it got, in the client's space
         self.monotonic = False  # a guest was promoted, or a frame overtook: timestamps must not step back
         self.clamped: Frame | None = None  # the last frame out, if its window was reduced
-        self.clamped_ack = NOWHERE
-        self.clamped_window = 0  # what the client saw, bytes
+        self.clamped_ack: i64 = NOWHERE
+        self.clamped_window: i64 = 0  # what the client saw, bytes
         # Primary frames that wait, in arrival order; None while there are none: most flows are idle
-        self.queue: deque[Held] | None = None
-        self.acks: deque[Held] | None = None  # lone acknowledgements that wait; `queue` has the other frames
+        self.queue: Held | None = None  # the first one, which leads to the next
+        self.queue_last: Held | None = None
+        self.acks: Held | None = None  # the same for lone acknowledgements; `queue` has the other frames
+        self.acks_last: Held | None = None
         # What the secondary has said and the primary has not: sent on after a promotion
         self.ack_frame: Frame | None = None  # its newest acknowledgement, if the client has not seen as much
         self.loose: list[Frame] | None = None  # SYN, FIN and RST frames
         self.loose_since = 0.0
 
-    def place(self, guest: Guest, frame: Frame) -> int:
+    def place(self, guest: Guest, frame: Frame) -> i64:
         """Give the position of a placed guest's frame in the client's space."""
+        seq = frame.seq + guest.seq_offset
         near = self.stream.matched
-        return unwrap(frame.seq + guest.seq_offset, near if near != NOWHERE else frame.seq + guest.seq_offset)
+        return unwrap(seq, near if near != NOWHERE else seq)
 
-    def guess(self, position: int) -> None:
+    def guess(self, position: i64) -> None:
         """Say where a stream stands that was picked up in the middle: at the lowest position that was heard.
 
         What a guest says first need not be what it sent first; its frames may be lost or reordered on their
@@ -159,14 +165,14 @@ class TcpFlow(Flow):
             stream.start_again(position, self.base)
             self.base = position
 
-    def place_ack(self, frame: Frame) -> int:
+    def place_ack(self, frame: Frame) -> i64:
         """Give the client position that a guest's frame acknowledges."""
         ack = unwrap(frame.ack, self.client_end if self.client_end != NOWHERE else frame.ack)
         if ack > self.client_end:
             self.client_end = ack
         return ack
 
-    def scaled(self, frame: Frame) -> int:
+    def scaled(self, frame: Frame) -> i64:
         """Give the window of a guest's frame in bytes (RFC 7323, section 2.2: a SYN's is not scaled)."""
         if self.shift > 0 and not frame.flags & SYN:
             return frame.window << self.shift
@@ -196,7 +202,7 @@ class TcpFlow(Flow):
             and self.place(self.primary, frame) > self.primary.end
         )
 
-    def catch_up(self, generation: int) -> None:
+    def catch_up(self, generation: i64) -> None:
         """Do what the commits since this flow was last touched have done to it.
 
         Lazy, because a commit that walked over a million idle flows would stall the proxy for a second.
@@ -259,8 +265,7 @@ class TcpFlow(Flow):
             self.stream.secondary = None
         self.blocked = False
         self.guessed = False
-        self.queue = None
-        self.acks = None
+        self.drop_held()
         self.in_flight = None
         self.in_flight_bytes = 0
         self.waiting = None
@@ -287,50 +292,67 @@ class TcpFlow(Flow):
     def enqueue(self, held: Held, lone_ack: bool) -> None:
         """Append a frame that has to wait."""
         if lone_ack:
-            if self.acks is None:
-                self.acks = deque()
-            self.acks.append(held)
-        else:
-            if self.queue is None:
-                self.queue = deque()
-            self.queue.append(held)
-
-    def first_held(self, queue: "deque[Held] | None") -> "Held | None":
-        """Give the first frame that waits in one of the two queues."""
-        while queue:
-            if not queue[0].done:
-                return queue[0]
-            queue.popleft()
-        if queue is not None:
-            if queue is self.queue:
-                self.queue = None
+            last = self.acks_last
+            self.acks_last = held
+            if last is None:
+                self.acks = held
             else:
-                self.acks = None
-        return None
+                last.next = held
+        else:
+            last = self.queue_last
+            self.queue_last = held
+            if last is None:
+                self.queue = held
+            else:
+                last.next = held
+
+    def first_in_queue(self) -> "Held | None":
+        """Give the first frame that waits, lone acknowledgements left aside."""
+        held = self.queue
+        while held is not None and held.done:
+            held = held.next
+        self.queue = held
+        if held is None:
+            self.queue_last = None
+        return held
+
+    def first_ack(self) -> "Held | None":
+        """Give the first lone acknowledgement that waits."""
+        held = self.acks
+        while held is not None and held.done:
+            held = held.next
+        self.acks = held
+        if held is None:
+            self.acks_last = None
+        return held
 
     def take_first(self, held: Held) -> None:
         """Take out the first frame of one of the two queues."""
-        queue = self.queue
-        if queue is not None and queue and queue[0] is held:
-            queue.popleft()
-            if not queue:
-                self.queue = None
-            return
-        if queue is not None:
-            self.monotonic = True  # an acknowledgement overtakes
-        acks = self.acks
-        assert acks is not None  # one of the two queues begins with it
-        acks.popleft()
-        if not acks:
-            self.acks = None
+        if self.queue is held:
+            self.queue = held.next
+            if held.next is None:
+                self.queue_last = None
+        else:
+            if self.queue is not None:
+                self.monotonic = True  # an acknowledgement overtakes
+            self.acks = held.next
+            if held.next is None:
+                self.acks_last = None
+        held.next = None
 
     def take_held(self) -> list[Held]:
         """Give all frames that wait, none of which does so any more."""
-        held: list[Held] = []
-        if self.queue is not None:
-            held += [entry for entry in self.queue if not entry.done]
-            self.queue = None
-        if self.acks is not None:
-            held += [entry for entry in self.acks if not entry.done]
-            self.acks = None
-        return held
+        taken: list[Held] = []
+        for first in (self.queue, self.acks):
+            held = first
+            while held is not None:
+                if not held.done:
+                    taken.append(held)
+                held = held.next
+        self.drop_held()
+        return taken
+
+    def drop_held(self) -> None:
+        """Forget all frames that wait; they have been dealt with."""
+        self.queue = self.queue_last = None
+        self.acks = self.acks_last = None

@@ -11,6 +11,8 @@ and never a window larger than the secondary's.
 import math
 from typing import Final
 
+from mypy_extensions import i64
+
 from colo_compare.core.counters import MATCHED, OBSERVED, PAYLOAD, RESET, STREAM_END
 from colo_compare.core.flow_table import FlowTable
 from colo_compare.core.hold import Held
@@ -81,7 +83,7 @@ class TcpRelease:
                 # Nothing will make the two equal: count it, and compare what follows.
                 self.give_up(flow)
 
-    def may_go(self, flow: TcpFlow, frame: Frame, end: int, ack: int) -> bool:
+    def may_go(self, flow: TcpFlow, frame: Frame, end: i64, ack: i64) -> bool:
         """Whether the secondary stands behind everything that a frame says."""
         if flow.blocked or not (self.ledger.protected or self.ledger.mode == OBSERVE):
             return False
@@ -96,7 +98,7 @@ class TcpRelease:
             return False
         return end <= flow.stream.matched or self._agrees(flow, frame, end)
 
-    def _agrees(self, flow: TcpFlow, frame: Frame, end: int) -> bool:
+    def _agrees(self, flow: TcpFlow, frame: Frame, end: i64) -> bool:
         """Whether the secondary has said all of a frame that lies beyond a hole in the primary's stream."""
         stream = flow.stream
         if frame.flags & SYN:
@@ -107,7 +109,7 @@ class TcpRelease:
                 return False
         return stream.agrees(end)
 
-    def hold(self, flow: TcpFlow, frame: Frame, end: int, ack: int, lone_ack: bool) -> None:
+    def hold(self, flow: TcpFlow, frame: Frame, end: i64, ack: i64, lone_ack: bool) -> None:
         """Keep a frame until the secondary has said the same; in observe mode let it pass, and compare."""
         ledger = self.ledger
         if ledger.mode == OBSERVE and not flow.secondary.placed and flow.isn == NOWHERE:
@@ -124,14 +126,14 @@ class TcpRelease:
         ledger.hold(held)
         if ack > flow.secondary.ack:
             self.mirror.lags(flow)
-        elif flow.queue is not None and flow.queue[0] is held:
+        elif flow.queue is held:
             self._watch(flow, held)
 
     def pump(self, flow: TcpFlow) -> None:
         """Release what may go: payload in arrival order, and lone acknowledgements in theirs."""
         while not flow.holds_nothing():
-            first = flow.first_held(flow.queue)
-            second = flow.first_held(flow.acks)
+            first = flow.first_in_queue()
+            second = flow.first_ack()
             if first is None or (second is not None and second.number < first.number):
                 first, second = second, first
             if first is not None and self._goes(flow, first):
@@ -167,7 +169,7 @@ class TcpRelease:
             if due < self.parts_due:
                 self.parts_due = due
 
-    def _matched_part(self, flow: TcpFlow, held: Held) -> int:
+    def _matched_part(self, flow: TcpFlow, held: Held) -> i64:
         """Give how many bytes at the beginning of a frame could go without the rest."""
         frame = held.frame
         length = frame.end - frame.payload
@@ -193,8 +195,9 @@ class TcpRelease:
                 self.parts_due = min(self.parts_due, due)
                 continue
             del self._parts[flow]
-            if flow.queue is not None and not flow.queue[0].done:
-                self._release_part(flow, flow.queue[0])
+            held = flow.queue
+            if held is not None and not held.done:
+                self._release_part(flow, held)
 
     def _release_part(self, flow: TcpFlow, held: Held) -> None:
         length = self._matched_part(flow, held)
@@ -211,11 +214,11 @@ class TcpRelease:
             self.ledger.released(held, held.frame, OBSERVED)
         flow.realign()
 
-    def send(self, flow: TcpFlow, frame: Frame, end: int, ack: int, kind: str) -> None:
+    def send(self, flow: TcpFlow, frame: Frame, end: i64, ack: i64, kind: str) -> None:
         """Release a frame that was never held."""
         self.ledger.send_client(self.outgoing(flow, frame, end, ack, kind == MATCHED), kind)
 
-    def outgoing(self, flow: TcpFlow, frame: Frame, end: int, ack: int, clamp: bool) -> Frame:
+    def outgoing(self, flow: TcpFlow, frame: Frame, end: i64, ack: i64, clamp: bool) -> Frame:
         """Turn a primary frame into what the client gets, and note what it has got then."""
         guest = flow.primary
         flags = frame.flags
@@ -253,7 +256,7 @@ class TcpRelease:
             flow.clamped_window = window
         return out
 
-    def _clamped_window(self, flow: TcpFlow, frame: Frame, ack: int) -> int:
+    def _clamped_window(self, flow: TcpFlow, frame: Frame, ack: i64) -> i64:
         """Give the window of a frame, never reaching beyond what the secondary offers (rule 2)."""
         secondary = flow.secondary
         shift = flow.shift if flow.shift > 0 and not frame.flags & SYN else 0

@@ -62,7 +62,8 @@ def _segment_tcp(frame: Frame, size: int) -> list[bytes]:
         piece = frame.data[at : min(at + size, frame.end)]
         segment = _ip_header(frame, len(segments), frame.payload - l4 + len(piece))
         tcp = bytearray(frame.data[l4 : frame.payload])
-        tcp[4:8] = ((frame.seq + at - frame.payload) & 0xFFFFFFFF).to_bytes(4, "big")
+        seq: int = (frame.seq + at - frame.payload) & 0xFFFFFFFF
+        tcp[4:8] = seq.to_bytes(4, "big")
         if at != frame.payload:
             tcp[13] &= ~_CWR
         if at != last:
@@ -86,7 +87,7 @@ def _segment_udp(frame: Frame, size: int) -> list[bytes]:
 
 def _ip_header(frame: Frame, index: int, length: int) -> bytearray:
     """Give the Ethernet and IP headers of segment `index`, for `length` bytes behind them."""
-    l3 = frame.l3 - VNET_HEADER_LEN
+    l3: int = frame.l3 - VNET_HEADER_LEN
     header = bytearray(frame.data[VNET_HEADER_LEN : frame.l4])
     if frame.version == 6:
         header[l3 + 4 : l3 + 6] = (len(header) - l3 - IPV6_HEADER_LEN + length).to_bytes(2, "big")

@@ -127,8 +127,8 @@ def pure_ack(template: Frame, seq: int, ack: int, window: int) -> Frame:
     and no congestion mark (RFC 3168, 6.1.4: a pure ACK is not ECN-capable). Not a GSO frame.
     """
     data = template.data
-    l3 = template.l3
-    l4 = template.l4
+    l3: int = template.l3  # not i64, which has no to_bytes
+    l4: int = template.l4
     tcp_len = _TCP_HEADER_LEN + (12 if template.tsval_at else 0)
     packet = bytearray(data[:l4])
     packet[: template.header_len] = bytes(template.header_len)

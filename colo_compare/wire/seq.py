@@ -5,25 +5,27 @@
 ``<``, ``min()`` and ``max()``. The wrap so lives in this file alone.
 """
 
-from typing import NewType
+from typing import Final, NewType
+
+from mypy_extensions import i64
 
 Seq = NewType("Seq", int)
 """A 32-bit sequence number (or TCP timestamp, RFC 7323, section 5.2: the same arithmetic) as on the wire."""
 
-_MASK = 0xFFFFFFFF
-_HALF = 0x80000000
+_MASK: Final = 0xFFFFFFFF
+_HALF: Final = 0x80000000
 
 
-def wrap(position: int) -> Seq:
+def wrap(position: i64) -> Seq:
     """Give the 32 bits that stand for a position on the wire."""
     return Seq(position & _MASK)
 
 
-def unwrap(seq: int, near: int) -> int:
+def unwrap(seq: i64, near: i64) -> i64:
     """Give the position with these 32 bits that is nearest to the position `near` (within 2^31)."""
     return near + ((seq - near + _HALF) & _MASK) - _HALF
 
 
-def diff(a: int, b: int) -> int:
+def diff(a: i64, b: i64) -> i64:
     """Give a - b as a signed distance in -2^31 .. 2^31 - 1."""
     return ((a - b + _HALF) & _MASK) - _HALF

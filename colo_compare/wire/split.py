@@ -31,21 +31,22 @@ def split_tcp(frame: Frame, length: int) -> tuple[Frame, Frame]:
 
 def _part(frame: Frame, start: int, end: int, flags: int) -> Frame:
     data = frame.data
-    l3 = frame.l3
-    l4 = frame.l4
+    l3: int = frame.l3  # not i64, which has no to_bytes
+    l4: int = frame.l4
     header = bytearray(data[: frame.payload])
     segment_size = gso_size(frame)
     if frame.header_len and end - start <= segment_size:
         header[1] = GSO_NONE
         header[4:6] = b"\x00\x00"
-    tcp_length = frame.payload - l4 + end - start
+    tcp_length: int = frame.payload - l4 + end - start
     if frame.version == 4:
         header[l3 + 2 : l3 + 4] = (l4 - l3 + tcp_length).to_bytes(2, "big")
         header[l3 + 10 : l3 + 12] = b"\x00\x00"
         header[l3 + 10 : l3 + 12] = internet_checksum(bytes(header), l3, l4).to_bytes(2, "big")
     else:
         header[l3 + 4 : l3 + 6] = (l4 - l3 - IPV6_HEADER_LEN + tcp_length).to_bytes(2, "big")
-    header[l4 + 4 : l4 + 8] = ((frame.seq + start - frame.payload) & 0xFFFFFFFF).to_bytes(4, "big")
+    seq: int = (frame.seq + start - frame.payload) & 0xFFFFFFFF
+    header[l4 + 4 : l4 + 8] = seq.to_bytes(4, "big")
     header[l4 + 13] = flags
     initial = pseudo_header_sum(data, frame.version, l3, TCP_PROTOCOL, tcp_length)
     if needs_csum(frame):

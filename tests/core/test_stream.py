@@ -30,7 +30,7 @@ def segment(start: int, data: bytes) -> Segment:
 
 
 def said(ahead: Ahead) -> list[tuple[int, bytes]]:
-    return [(s.start, s.data[s.at : s.at + s.end - s.start]) for s in ahead.segments]
+    return [(s.start, s.data[s.at : s.at + s.end - s.start]) for s in ahead.segments()]
 
 
 def test_segments_find_their_places() -> None:
@@ -180,15 +180,6 @@ def test_nothing_said_agrees_with_what_is_matched_only() -> None:
     stream = StreamComparer(100)
     assert stream.agrees(100)
     assert not stream.agrees(101)
-
-
-def test_a_frontier() -> None:
-    stream = StreamComparer(100)
-    assert not stream.at_frontier(PRIMARY)
-    offer(stream, PRIMARY, 100, b"ab")
-    offer(stream, SECONDARY, 102, b"cd")
-    assert stream.at_frontier(PRIMARY)
-    assert not stream.at_frontier(SECONDARY)
 
 
 def test_excerpts_begin_where_the_streams_differ() -> None:

@@ -252,11 +252,11 @@ def test_two_queues(flow: TcpFlow) -> None:
     one, two, ack, ack2 = held(flow), held(flow), held(flow), held(flow)
     for entry, lone in ((one, False), (ack, True), (two, False), (ack2, True)):
         flow.enqueue(entry, lone)
-    assert (flow.first_held(flow.queue), flow.first_held(flow.acks)) == (one, ack)
+    assert (flow.first_in_queue(), flow.first_ack()) == (one, ack)
     flow.take_first(ack)
     assert flow.monotonic
     flow.take_first(one)
-    assert (flow.first_held(flow.queue), flow.first_held(flow.acks)) == (two, ack2)
+    assert (flow.first_in_queue(), flow.first_ack()) == (two, ack2)
     flow.take_first(two)
     assert (flow.queue, flow.holds_nothing()) == (None, False)
     flow.take_first(ack2)
@@ -268,12 +268,12 @@ def test_what_has_gone_otherwise_is_passed_over(flow: TcpFlow) -> None:
     for entry, lone in ((one, False), (two, False), (ack, True)):
         flow.enqueue(entry, lone)
     one.done = True
-    assert flow.first_held(flow.queue) is two
+    assert flow.first_in_queue() is two
     two.done = ack.done = True
-    assert flow.first_held(flow.queue) is None
-    assert flow.first_held(flow.acks) is None
+    assert flow.first_in_queue() is None
+    assert flow.first_ack() is None
     assert flow.holds_nothing()
-    assert flow.first_held(flow.queue) is None
+    assert flow.first_in_queue() is None
 
 
 def test_taking_all(flow: TcpFlow) -> None:

@@ -1,3 +1,4 @@
+import struct
 from typing import Any
 
 import dpkt
@@ -67,7 +68,7 @@ def test_tcp_is_what_scapy_and_dpkt_see(packet: Packet, vnet: bytes) -> None:
     stamps = [value for option, value in parsed if option == 8]
     if stamps:
         assert frame.data[frame.tsval_at : frame.tsval_at + 8] == stamps[-1]
-        assert frame.tsval.to_bytes(4, "big") + frame.tsecr.to_bytes(4, "big") == stamps[-1]
+        assert struct.pack(">II", frame.tsval, frame.tsecr) == stamps[-1]
     else:
         assert (frame.tsval_at, frame.tsval, frame.tsecr) == (0, 0, 0)
     blocks = [value for option, value in parsed if option == 5]
@@ -407,3 +408,12 @@ def test_tcp_options(name: str) -> None:
         if getattr(frame, field)
     }
     assert found == expected
+
+
+def test_a_batch_is_parsed_frame_by_frame() -> None:
+    batch = [bytes(Ether() / IP() / TCP(sport=port)) for port in (1, 2)]
+    for inbound in (False, True):
+        assert [frame.key for frame in wire.parse_frames(batch, 0, inbound)] == [
+            wire.parse_frame(data, 0, inbound).key for data in batch
+        ]
+    assert wire.parse_frames([], 0, False) == []
