@@ -32,6 +32,7 @@ class Ledger:
         self.holds = HoldQueue()
         self.epochs = Epochs(settings, now)
         self.generation: i64 = 0  # grows with each commit that copied state: flows catch up when touched
+        self.newcomer = False  # the secondary has not the connections that the primary had when it came
         self.known_equal = False  # flows that are not in the table are the same in both guests
         self.protected = False  # a checkpoint stands behind this pair
         self.divergences = 0

@@ -213,6 +213,7 @@ class Pair:
         ledger.epochs.forget()
         self.ledger.protected = False
         ledger.known_equal = False
+        ledger.newcomer = False
         ledger.mode = mode
         if not ledger.holding():
             for held in ledger.holds.entries():
@@ -253,6 +254,7 @@ class Pair:
         ledger.mode = SOLO
         self.ledger.protected = False
         ledger.known_equal = False
+        ledger.newcomer = False
         self.dispatch.rewriting = rewritten > 0
         ledger.counters.promotions += 1
         ledger.counters.secondary[S_FLUSHED] += len(flushed)
@@ -265,10 +267,16 @@ class Pair:
         ledger.tell(ModeChanged(ledger.now, old, SOLO, "the primary is lost"))
         self.deliver_waiting()
 
-    def protect(self) -> None:
-        """Take a secondary (again): unprotected until the checkpoint that this requests (rule 9)."""
+    def protect(self, new: bool) -> None:
+        """Take a secondary (again): unprotected until the checkpoint that this requests (rule 9).
+
+        `new`: it is another guest than the last one. A guest that has not heard all that the client said on
+        a connection can only get it by a checkpoint. Where that copies nothing, the connection stays the
+        primary's alone, and is not compared. (To hold it was the alternative: a slower way to end it.)
+        """
         ledger = self.ledger
         old = ledger.mode
+        alone = not ledger.settings.copies_state and (new or not ledger.has_secondary())
         if old == OBSERVE:
             for held in ledger.holds.entries():
                 self.dispatch.let_go(held, OBSERVED)
@@ -276,8 +284,12 @@ class Pair:
         ledger.epochs.forget()
         self.ledger.protected = False
         ledger.known_equal = False
+        ledger.newcomer = False
         self.dispatch.tcp.lose_secondary()
         self.dispatch.datagrams.lose_secondary()
+        if alone:
+            ledger.newcomer = True
+            self.dispatch.tcp.leave_alone()
         ledger.mode = PROTECT
         if old != PROTECT:
             ledger.tell(ModeChanged(ledger.now, old, PROTECT, "there is a secondary"))

@@ -278,9 +278,9 @@ class Proxy:
         self._pair.promote()
 
     def protect(self, now: float) -> None:
-        """Note that there is a secondary (again): request a checkpoint (reason startup), then compare."""
+        """Note that there is a new secondary: request a checkpoint (reason startup), then compare."""
         self._ledger.now = now
-        self._pair.protect()
+        self._pair.protect(True)
 
     def set_mode(self, mode: str, now: float) -> None:
         """Change the mode by an operator's decision: protect, observe or bypass."""
@@ -288,7 +288,7 @@ class Proxy:
         if mode == self._ledger.mode:
             return
         if mode == PROTECT:
-            self._pair.protect()
+            self._pair.protect(False)
         else:
             self._pair.end_pair(mode, "an operator's decision")
 

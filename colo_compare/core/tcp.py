@@ -94,7 +94,10 @@ class TcpComparer:
             guest.reset = True
         else:
             guest.note(frame, end, ack, flow.scaled(frame))
-        if not ledger.has_secondary() and not ledger.holding():
+        if flow.alone or (not ledger.has_secondary() and not ledger.holding()):
+            if guest.end > flow.stream.matched:
+                # Positions are found near this one (`place`): left behind by 2 GiB it would find wrong ones.
+                flow.stream.skip_to(guest.end)
             self.release.send(flow, frame, end, ack, UNPROTECTED)
             return
 
@@ -154,7 +157,8 @@ class TcpComparer:
     def _guess(self, flow: TcpFlow, position: i64) -> None:
         first = flow.primary.end == NOWHERE
         flow.guess(position)
-        if not flow.secondary.placed and self.ledger.protected and self.ledger.mode == PROTECT:
+        unknown = not flow.secondary.placed and not flow.alone
+        if unknown and self.ledger.protected and self.ledger.mode == PROTECT:
             if first:
                 self.ledger.diverged(flow.key, UNKNOWN_FLOW, 0, b"", b"")
             else:
@@ -173,6 +177,9 @@ class TcpComparer:
         guest = flow.secondary
         if flags & SYN and not flow.is_repetition(guest, frame):
             self._secondary_syn(flow, frame)
+            return
+        if flow.alone:
+            ledger.counters.secondary[S_UNPLACED] += 1
             return
         ack: i64 = flow.place_ack(frame) if flags & ACK else NOWHERE
         before = guest.ack
@@ -280,6 +287,9 @@ class TcpComparer:
         """
         flushed: list[Frame] = []
         rewritten = 0
+        for flow in [flow for flow in self.table.flows.values() if flow.alone]:
+            # The guest that takes over has never heard of it, and says so (RST) when the client speaks.
+            self.table.evict(flow)
         for flow in self.table.flows.values():
             self.table.catch_up(flow)
             unmatched = flow.unmatched_output()
@@ -316,6 +326,12 @@ class TcpComparer:
             flow.secondary = Guest()
             flow.waiting = None
             flow.short_ack = None
+            flow.alone = False
+
+    def leave_alone(self) -> None:
+        """Let every flow be one that the new secondary has never heard of."""
+        for flow in self.table.flows.values():
+            flow.alone = True
 
     def realign(self) -> None:
         """After a commit that copied nothing: every flow goes on from where its primary is."""

@@ -37,7 +37,11 @@ class TcpClient:
         if flow.cut and not flags & SYN:
             self.ledger.counters.client_discarded[C_BLOCKED] += 1
             return
+        heard = not flow.alone
         if flags & SYN:
+            before = flow.client_syn
+            # It may begin the next connection of these ports, which both guests will have.
+            heard = heard or (not flags & ACK and (before is None or before.seq != frame.seq))
             self._client_syn(flow, frame)
         start = unwrap(frame.seq, flow.client_end if flow.client_end != NOWHERE else frame.seq)
         end = start + frame.end - frame.payload
@@ -52,7 +56,7 @@ class TcpClient:
             flow.client_end = end
         ack: i64 = self._client_ack(flow, frame) if flags & ACK else NOWHERE
         self.ledger.send_primary(translate_to_guest(self.ledger, flow.primary, frame, ack))
-        if self.ledger.has_secondary():
+        if heard and self.ledger.has_secondary():
             self.mirror.send(flow, frame, ack)
             if end > start and in_order:
                 self.mirror.keep(flow, start, end, frame)
@@ -133,6 +137,7 @@ class TcpClient:
 
 def pick_up(ledger: Ledger, flow: TcpFlow) -> None:
     """Begin a flow in mid-stream. Equal guests need no offset; others need a checkpoint first."""
+    flow.alone = ledger.newcomer
     flow.guessed = True
     flow.primary.placed = True
     flow.secondary.placed = ledger.known_equal or not ledger.settings.rewrite

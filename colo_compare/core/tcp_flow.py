@@ -111,6 +111,7 @@ class TcpFlow(Flow):
         self.shift: i64 = UNKNOWN_SHIFT  # window scale of the guests
         self.guessed = False  # picked up in mid-stream: where its stream stands is only a guess so far
         self.base: i64 = NOWHERE  # lowest position of that guess: what lies below it has not been compared
+        self.alone = False  # the secondary never had it, and no checkpoint will give it to it
         self.cut = (
             False  # the client knows numbers of a guest that is gone, and nobody those of the other one
         )

@@ -335,3 +335,12 @@ def test_what_the_secondary_says_meanwhile_is_bounded_and_counted() -> None:
     play.commit()
     first = p.datagram(b"0")
     play.primary(first, releases=[first])
+
+
+def test_a_new_secondary_to_which_nothing_is_copied() -> None:
+    play = Playbook(dataclasses.replace(QUIET, copies_state=False))
+    _, p, _ = play.connection()
+    play.lose_secondary()
+    play.protect_again()
+    said = p.data(b"said")
+    play.primary(said, releases=[said])

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+from dataclasses import replace
 
 import pytest
 
 from colo_compare.core.actions import ModeChanged, Promoted, SideLost
 from colo_compare.core.settings import BLOCK, Settings
 from tests import frames
-from tests.frames import ACK, SYN, dissect
+from tests.frames import ACK, FIN, RST, SYN, dissect
 from tests.playbook import ANYTHING, Playbook
 
 QUIET = Settings(mirror_retry=math.inf, announce=False)
@@ -391,6 +392,24 @@ def test_an_old_offset_outlives_any_idle_time() -> None:
     play.primary(answer, releases=[answer])
 
 
+@pytest.mark.parametrize("gigabytes", range(1, 11))
+def test_what_was_said_while_solo_is_no_comparison(gigabytes: int) -> None:
+    """Sequence numbers come round every 4 GiB: where the stream stands must not be forgotten meanwhile."""
+    play = Playbook(Settings(announce=False))
+    c, p, _ = play.connection()
+    play.lose_secondary()
+    for _ in range(gigabytes):
+        p.nxt += 1 << 30
+        some = p.data(b"alone")
+        play.primary(some, releases=[some])
+        c.rcv = p.nxt
+        play.client(c.ack(), unmirrored=True)
+    (new,) = play.protect_again()
+    both = p.data(b"both")
+    play.primary(both)
+    play.secondary(new.data(b"both"), releases=[both])
+
+
 def test_another_secondary_in_place_of_the_one_that_was(play: Playbook) -> None:
     """`protect` while protected: nothing of the old secondary counts from here on."""
     _, p, s = play.connection()
@@ -408,6 +427,102 @@ def test_promote_without_a_secondary_promises_nothing(play: Playbook) -> None:
     play.proxy.promote(play.now)
     frame = p.data(b"alive")
     play.primary(frame, releases=[frame])
+
+
+# A new secondary that no checkpoint gives the connections from before: they stay the primary's alone
+
+UNCOPIED = Settings(copies_state=False, mirror_retry=math.inf, announce=False)
+
+
+def test_connections_from_before_are_alone_and_go_on() -> None:
+    play = Playbook(UNCOPIED)
+    c, p, _ = play.connection(client_port=1)
+    play.lose_secondary()
+    play.protect_again()
+    play.client(c.data(b"question"), unmirrored=True)
+    answer = p.data(b"answer")
+    play.primary(answer, releases=[answer])
+    play.after(10.0)
+    assert play.proxy.counters.released["unprotected"] == 1
+    assert play.proxy.counters.requests["timeout"] == play.proxy.counters.requests["unknown_flow"] == 0
+    # All others are compared.
+    c2, p2, s2 = play.connection(client_port=2)
+    play.client(c2.data(b"question"))
+    play.both(p2.data(b"answer"), s2.data(b"answer"))
+
+
+@pytest.mark.parametrize("first", ["client", "guest"])
+def test_connections_that_began_while_solo_are_alone(first: str) -> None:
+    play = Playbook(UNCOPIED)
+    play.lose_secondary()
+    c, p, _ = play.tcp()
+    c.nxt = c.rcv = p.nxt = p.rcv = 1
+    play.protect_again()
+    for _ in range(2):
+        if first == "client":
+            play.client(c.data(b"question"), unmirrored=True)
+        answer = p.data(b"answer")
+        play.primary(answer, releases=[answer])
+        play.client(c.ack(), unmirrored=True)
+    assert play.proxy.counters.divergences["unknown_flow"] == 0
+
+
+def test_what_is_alone_does_not_wait_for_the_first_commit() -> None:
+    play = Playbook(UNCOPIED)
+    _, p, _ = play.connection()
+    play.becomes_solo()
+    play.lose_secondary()
+    play.proxy.protect(play.now)
+    play.proxy.take_actions()
+    assert not play.proxy.protected
+    early = p.data(b"early")
+    play.primary(early, releases=[early])
+
+
+def test_what_is_alone_ends_with_its_guest() -> None:
+    """The new primary knows nothing of it, and says so when the client speaks."""
+    play = Playbook(UNCOPIED)
+    c, p, _ = play.connection(client_port=1)
+    play.lose_secondary()
+    play.protect_again()
+    said = p.data(b"said")
+    play.primary(said, releases=[said])
+    c2, p2, s2 = play.connection(client_port=2)
+    play.both(p2.data(b"x"), s2.data(b"x"))
+    play.promote()
+    assert play.proxy.flows()["established"] == 1
+    new = p.conversation.primary
+    new.isn = p.isn  # it has none: its answer takes the client's word (RFC 9293, section 3.10.7.1)
+    play.client(c.data(b"still there?"), unmirrored=True)
+    refusal = new.segment(RST, at=c.rcv)
+    play.primary(refusal, releases=[refusal])
+    play.client(c2.data(b"and you?"), unmirrored=True)
+
+
+def test_the_next_connection_of_the_same_ports_is_both_guests() -> None:
+    play = Playbook(UNCOPIED)
+    c, p, _ = play.connection()
+    play.lose_secondary()
+    play.protect_again()
+    play.client(c.segment(FIN | ACK), unmirrored=True)
+    bye = p.segment(FIN | ACK)
+    play.primary(bye, releases=[bye])
+    play.client(c.ack(), unmirrored=True)
+    c, p, s = play.connection(client_isn=900_000, primary_isn=800_000)  # another conversation
+    play.both(p.data(b"x"), s.data(b"x"))
+
+
+def test_blocked_without_a_secondary_nothing_is_alone() -> None:
+    play = Playbook(replace(UNCOPIED, on_secondary_loss="block"))
+    _, p, _ = play.connection()
+    play.lose_secondary(blocks=True)
+    held = p.data(b"held")
+    play.primary(held)
+    play.protect_again(releases=[held])
+    said = p.data(b"said")
+    play.primary(said, releases=[said])
+    play.lose_secondary(blocks=True)
+    play.primary(p.data(b"held again"))
 
 
 # Announcement

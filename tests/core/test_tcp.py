@@ -350,3 +350,17 @@ def test_a_silenced_connection_stays_in_the_account() -> None:
     before = play.proxy.counters.discarded_total()
     play.secondary(new.data(b"y", at=501))
     assert play.proxy.counters.discarded_total() == before
+
+
+def test_what_the_secondary_never_had_is_the_primary_s_alone() -> None:
+    play = Playbook(dataclasses.replace(QUIET, copies_state=False))
+    _, p, s = play.connection()
+    play.lose_secondary()
+    play.protect_again()
+    for at in (1, 1):  # a repetition, too
+        said = p.data(b"said", at=at)
+        play.primary(said, releases=[said])
+    play.secondary(s.data(b"who are you?"))
+    assert play.proxy.counters.secondary["unplaced"] == 1
+    play.promote()
+    assert play.proxy.flows()["established"] == 0
