@@ -22,6 +22,7 @@ from colo_compare.http import serve_http
 from colo_compare.logs import Log
 from colo_compare.loop import Loop
 from colo_compare.operate.methods import ControlMethods
+from colo_compare.page import LivePage
 from colo_compare.ports import open_port
 from colo_compare.web import Pages
 
@@ -96,10 +97,16 @@ class Daemon:
             await nursery.start(serve_control, Path(control.socket), control.file_mode, methods)
 
     async def _open_http(self, nursery: trio.Nursery) -> None:
-        listen = self._config.http.listen
-        if listen != "off":
-            pages = Pages(lambda: self._loop, self._config.checkpointer.backend)
-            await nursery.start(serve_http, listen, pages.routes())
+        http = self._config.http
+        if http.listen == "off":
+            return
+        backend = self._config.checkpointer.backend
+        routes = dict(Pages(lambda: self._loop, backend).routes())
+        if http.page:
+            page = LivePage(lambda: self._loop, backend, payload=http.payload)
+            routes |= page.routes()
+            nursery.start_soon(page.watch)
+        await nursery.start(serve_http, http.listen, routes)
 
     # Signals
 

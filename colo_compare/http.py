@@ -37,6 +37,7 @@ class Request:
 
     path: str  # without the query
     accept: str  # the header of that name, "" without one
+    query: str = ""  # what follows the path's question mark
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Response:
     status: int
     content_type: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()  # more of them
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -164,13 +166,13 @@ class Server:
     async def _answer(self, request: h11.Request) -> Response:
         if request.method not in {b"GET", b"HEAD"}:
             return Response(405, PLAIN, b"only GET and HEAD are served here\n")
-        path = request.target.decode("latin-1").partition("?")[0]
+        path, _, query = request.target.decode("latin-1").partition("?")
         handler = self._routes.get(path)
         if handler is None:
             return Response(404, PLAIN, f"there are: {', '.join(self._routes)}\n".encode())
         accept = ",".join(value.decode("latin-1") for name, value in request.headers if name == b"accept")
         try:
-            return await handler(Request(path, accept))
+            return await handler(Request(path, accept, query))
         except Exception:
             logger.exception("answering %s failed", path)
             return Response(500, PLAIN, b"an internal error: the log has it\n")
@@ -239,6 +241,7 @@ class _Connection:
             ("Content-Type", response.content_type),
             ("Content-Length", str(len(response.body))),
             ("Cache-Control", "no-store"),
+            *response.headers,
         ]
         if response.status == 405:
             headers.append(("Allow", "GET, HEAD"))

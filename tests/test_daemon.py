@@ -140,13 +140,16 @@ async def test_the_commands_show_it(
     assert words in capsys.readouterr().out
 
 
-async def test_http_from_before_the_ports_are_open_to_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "found"), [("", b"404"), ("page = true", b"200")])
+async def test_http_from_before_the_ports_are_open_to_the_end(
+    tmp_path: Path, page: str, found: bytes
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     ports = {side: f"memory:{side}" for side in ("client", "primary", "secondary")}
     rig = Rig(write_config(tmp_path, ports))
-    rig.path.write_text(rig.path.read_text() + f'[http]\nlisten = "127.0.0.1:{port}"\n')
+    rig.path.write_text(rig.path.read_text() + f'[http]\nlisten = "127.0.0.1:{port}"\n{page}\n')
     rig = Rig(rig.path)
 
     async def get(path: str) -> bytes:
@@ -158,6 +161,8 @@ async def test_http_from_before_the_ports_are_open_to_the_end(tmp_path: Path) ->
         await rig.call("status")
         assert (await get("/readyz")).startswith(b"HTTP/1.1 200 ")
         assert b"\ncolo_protected 1.0\n" in await get("/metrics")
+        assert (await get("/page")).startswith(b"HTTP/1.1 " + found)
+        assert (await get("/page/state")).startswith(b"HTTP/1.1 " + found)
     with pytest.raises(OSError, match=r"refused|connect"):
         await get("/healthz")
 

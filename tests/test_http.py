@@ -25,6 +25,10 @@ async def greet(request: Request) -> Response:
     return Response(200, PLAIN, f"{request.path} {request.accept}".encode())
 
 
+async def ask_back(request: Request) -> Response:
+    return Response(200, PLAIN, request.query.encode(), (("X-Answer", "yes"),))
+
+
 async def break_down(_: Request) -> Response:
     raise ZeroDivisionError
 
@@ -46,7 +50,7 @@ class Slow:
             await wait_all_tasks_blocked(0.001)
 
 
-ROUTES = {"/hello": greet, "/bug": break_down}
+ROUTES = {"/hello": greet, "/back": ask_back, "/bug": break_down}
 
 
 class Client:
@@ -148,6 +152,14 @@ async def test_get(site: Site) -> None:
     }
 
 
+async def test_a_handler_gets_the_query_and_gives_headers(site: Site) -> None:
+    client = await site.client()
+    response, body = await client.ask("/back?events=1&samples=2?")
+    assert body == b"events=1&samples=2?"
+    assert dict(response.headers)[b"x-answer"] == b"yes"
+    assert (await client.ask("/back"))[1] == b""
+
+
 async def test_head_gives_the_length_and_no_body(site: Site) -> None:
     client = await site.client()
     for _ in range(2):
@@ -170,7 +182,7 @@ async def test_a_client_that_wants_to_close_is_closed(site: Site) -> None:
 
 async def test_a_path_that_is_not_there(site: Site) -> None:
     response, body = await (await site.client()).ask("/hullo")
-    assert (response.status_code, body) == (404, b"there are: /hello, /bug, /slow\n")
+    assert (response.status_code, body) == (404, b"there are: /hello, /back, /bug, /slow\n")
 
 
 async def test_a_method_that_changes_something(site: Site) -> None:
@@ -375,4 +387,4 @@ async def test_serving(caplog: pytest.LogCaptureFixture) -> None:
         assert (await client.ask("/hello"))[0].status_code == 200
         await client.stream.aclose()
         nursery.cancel_scope.cancel()
-    assert f"serving /hello, /bug on http://127.0.0.1:{port}" in caplog.text
+    assert f"serving /hello, /back, /bug on http://127.0.0.1:{port}" in caplog.text

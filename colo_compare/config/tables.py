@@ -70,9 +70,11 @@ class ControlTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class HttpTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[http]``: where /metrics, /healthz and /readyz are served."""
+    """``[http]``: where /metrics, /healthz, /readyz and the live page are served."""
 
     listen: str = "off"  # ADDRESS:PORT
+    page: bool = False  # /page, for people
+    payload: bool = False  # the page may show what the guests said where they diverged
 
 
 class LogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
