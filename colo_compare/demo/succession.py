@@ -279,10 +279,10 @@ def _random_number(context: str) -> str:
 def _copied(status: dict[str, Any]) -> str:
     """Say what a first checkpoint cost."""
     figures = status["checkpoint"]["figures"]
-    pages = figures["pages"] + figures["pages_before"]
+    pages, sent = (figures[key] + figures[f"{key}_before"] for key in ("pages", "bytes"))
     return (
-        f"{pages} pages of memory were copied ({figures['pages']} of them in a pause of "
-        f"{figures['pause'] * 1000:.1f} ms)"
+        f"{pages} pages of memory, {sent / 1024:.0f} KiB as most are empty, were copied; "
+        f"{figures['pages']} of them in a pause of {figures['pause'] * 1000:.1f} ms"
     )
 
 

@@ -121,3 +121,22 @@ def _happens(lab: EmbeddedLab, kind: int, fault: Callable[[], bool]) -> None:
         with crowd(lab, kind) as clients:
             clients.wait_for(relay.happened)
             clients.wait(8)
+
+
+def test_the_primary_hangs(lab: EmbeddedLab) -> None:
+    lab.start(checkpointer=HASTY)
+    with crowd(lab, 3) as clients:
+        clients.wait(3)
+        lab.guests[0].signal_guest(signal.SIGSTOP)
+        clients.wait(5)
+    assert settled(lab)["promotions"] == 1
+
+
+def test_the_secondary_hangs(lab: EmbeddedLab) -> None:
+    lab.start()
+    with crowd(lab, 4) as clients:
+        clients.wait(3)
+        lab.guests[1].signal_guest(signal.SIGSTOP)
+        clients.wait(5)
+    counters = settled(lab)
+    assert (counters["promotions"], counters["secondaries_lost"]) == (0, 1)

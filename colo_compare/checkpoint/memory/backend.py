@@ -34,6 +34,7 @@ from colo_compare.quantities import Duration, Size
 logger: Final = logging.getLogger(__name__)
 
 _RECONNECT_INTERVAL: Final = 0.1  # seconds
+_PINGS: Final = 3  # of the primary, in each time-out
 _ROUNDS: Final = 8  # over the memory, at most, before a new pair's first checkpoint
 _REST: Final = 256  # pages left by a round that are few enough for the pause
 
@@ -156,6 +157,7 @@ class MemoryCheckpointer(Checkpointer):
         self.lost = ""
         self._formed = True
         self._pair.start_soon(self._watch_primary)
+        self._pair.start_soon(self._feel_pulse)
         self._pair.start_soon(self._presend)
         task_status.started()
 
@@ -169,7 +171,7 @@ class MemoryCheckpointer(Checkpointer):
         for _ in range(_ROUNDS):
             self.backlog.note(self.tracker.look())
             runs = self.backlog.take_all()
-            self._count_ahead(await sender.transfer(runs, self.guest.region.view, copy=True))
+            self._count_ahead(await sender.transfer(runs, self.guest.region, copy=True))
             if count_pages(runs) <= _REST:
                 return
 
@@ -239,6 +241,19 @@ class MemoryCheckpointer(Checkpointer):
         if not self.lost:
             await self.handlers.guest_lost(PRIMARY, f"{self.options.primary}: its process has ended")
 
+    async def _feel_pulse(self) -> None:
+        """Find out when the primary hangs. Who says nothing diverges in nothing, so no checkpoint would."""
+        while not self.lost:
+            await trio.sleep(self.options.timeout / _PINGS)
+            if self.busy:
+                continue
+            try:
+                await self.guest.ping()
+            except CheckpointerError as error:
+                if not self.lost:
+                    await self.lose_primary(str(error))
+                return
+
     @property
     def ready(self) -> bool:
         """Whether there is a pair."""
@@ -273,7 +288,7 @@ class MemoryCheckpointer(Checkpointer):
             try:
                 self.backlog.note(self.tracker.look())
                 runs = self.backlog.take_quiet(max(pages, 1))
-                deliveries = await sender.transfer(runs, self.guest.region.view, copy=True)
+                deliveries = await sender.transfer(runs, self.guest.region, copy=True)
             except CheckpointerError:
                 continue  # a new session begins with all pages; a primary that is gone is noticed elsewhere
             self._count_ahead(deliveries)

@@ -17,6 +17,7 @@ from colo_compare.checkpoint.memory.guest_protocol import (
     LOAD,
     PAUSE,
     PAUSED,
+    PING,
     RESUME,
     encode,
     pack_load,
@@ -75,6 +76,10 @@ class GuestControl(ABC):
         """
 
     @abstractmethod
+    async def ping(self) -> None:
+        """Return when it has shown that it lives."""
+
+    @abstractmethod
     async def wait_gone(self) -> None:
         """Wait until its process has ended."""
 
@@ -106,6 +111,7 @@ class SocketGuest(GuestControl):
         self._pagemap = pagemap  # descriptor, address in the guest
         self._timeout = timeout
         self._broken = ""
+        self._talking = trio.Lock()  # one question at a time
 
     @classmethod
     async def attach(cls, path: str, *, patience: float) -> "SocketGuest":
@@ -183,6 +189,10 @@ class SocketGuest(GuestControl):
         descriptor, address = self._pagemap
         return PagemapTracker(os.dup(descriptor), address, self.region.size)
 
+    async def ping(self) -> None:
+        """Return when it has shown that it lives."""
+        await self._call(PING, b"", DONE, "answer")
+
     async def wait_gone(self) -> None:
         """Wait until its process has ended."""
         await self._process.wait()
@@ -222,8 +232,10 @@ class SocketGuest(GuestControl):
         """
         with trio.CancelScope(shield=True):
             try:
-                with trio.fail_after(self._timeout):
-                    return await self._exchange(encode(kind, body), expected, what, descriptor)
+                # To wait for one's turn is bounded, too: by the time-out of the question before.
+                async with self._talking:
+                    with trio.fail_after(self._timeout):
+                        return await self._exchange(encode(kind, body), expected, what, descriptor)
             except trio.TooSlowError:
                 self._broken = f"it did not {what} within {self._timeout:g} s"
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):

@@ -27,6 +27,7 @@ from colo_compare.checkpoint.memory.guest_protocol import (
     LOAD,
     PAUSE,
     PAUSED,
+    PING,
     RESUME,
     encode,
     pack_attached,
@@ -138,6 +139,8 @@ class GuestPort:
                 self._cache.close()
             self._cache = Region(descriptors[0], self._region.size)
             controller.sendall(encode(DONE))
+        elif kind == PING:
+            controller.sendall(encode(DONE))
         elif kind == PAUSE:
             state = self._machine.save()
             try:
@@ -156,6 +159,9 @@ class GuestPort:
             if kind == RESUME:
                 controller.sendall(encode(DONE))
                 return
+            if kind == PING:
+                controller.sendall(encode(DONE))
+                continue
             if kind != LOAD or self._cache is None:
                 controller.sendall(encode(ERROR, f"message {kind} has no meaning now".encode()))
                 continue
@@ -165,9 +171,12 @@ class GuestPort:
         runs, state = parse_load(body)
         memory, pages = self._region.view, cache.view
         try:
-            for first, count in runs:
+            written, holes = cache.divide(runs)
+            for first, count in written:
                 part = slice(first * PAGE_SIZE, (first + count) * PAGE_SIZE)
                 memory[part] = pages[part]
+            for first, count in holes:
+                self._region.clear(first, count)
             self._machine.load(state)
         except Exception as error:
             with suppress(OSError):

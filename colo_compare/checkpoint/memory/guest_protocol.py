@@ -14,7 +14,8 @@ CACHE     controller  with it comes the memfd of the cache, as large as the memo
 LOAD      controller  number of runs (4), the runs (first page, pages: 4 each), device state: copy these pages
                       from the cache, take this device state, and stay still
 RESUME    controller
-DONE      guest       the answer to CACHE, LOAD and RESUME
+PING      controller  does it live? whether it runs or stands still
+DONE      guest       the answer to CACHE, LOAD, RESUME and PING
 ERROR     guest       the answer to what could not be done (text); to LOAD: the guest is spoilt and ends
 ========  ==========  ======================================================================================
 
@@ -42,6 +43,7 @@ LOAD: Final = 5
 RESUME: Final = 6
 DONE: Final = 7
 ERROR: Final = 8
+PING: Final = 9
 
 _ATTACHED: Final = struct.Struct(">QQI")
 _COUNT: Final = struct.Struct(">I")

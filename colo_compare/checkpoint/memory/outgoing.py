@@ -13,7 +13,7 @@ new one. In between, while APPLYING, only the other end knows; a new session's W
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from colo_compare.checkpoint.memory.messages import (
@@ -161,12 +161,17 @@ class Outgoing:
         """Have the secondary killed; `state` becomes ENDED, and `fenced` tells whether it is dead."""
         return self._end(FENCE, now)
 
-    def batches(self, channel: int, runs: list[Run], memory: memoryview, *, copy: bool) -> Iterator[Message]:
+    def batches(
+        self, channel: int, runs: list[Run], memory: memoryview, *, copy: bool, holes: Sequence[Run] = ()
+    ) -> Iterator[Message]:
         """Give those of the pages that go out on a channel, in messages, pages of zeros apart.
 
         A page always takes the same channel, so two versions of it never overtake each other. `copy`: the
-        guest runs, so the pages may change between their checksum and their way out.
+        guest runs, so the pages may change between their checksum and their way out. `holes`: pages that are
+        known to be zero, and must not be read.
         """
+        for at in range(0, len(parts := list(striped(holes, channel, self.channels))), BATCH_PAGES):
+            yield Message(ZEROS, self.number, runs=parts[at : at + BATCH_PAGES])
         size = self.page_size
         batch: list[Run] = []
         zeros: list[Run] = []
@@ -304,7 +309,7 @@ class Outgoing:
             raise ProtocolError(f"this needs a session in state {state}, it is {self.state}: {self.failure}")
 
 
-def striped(runs: list[Run], channel: int, channels: int) -> Iterator[Run]:
+def striped(runs: Iterable[Run], channel: int, channels: int) -> Iterator[Run]:
     """Give the parts of runs that belong to a channel: stripes go to the channels in turn."""
     for first, count in runs:
         if channels == 1:

@@ -37,8 +37,11 @@ class MessageReader:
         admit: Callable[[int, int], None],
         memory: memoryview | None = None,
         page_size: int = 4096,
+        clear: Callable[[int, int], None] | None = None,
     ) -> None:
         """Take where pages go (None: there are none), and who is asked before a message's body is read.
+
+        `clear(first, count)` makes pages zero there; without it they are written over.
 
         `admit(kind, number)` raises ProtocolError for a message that must not come now: before pages that
         must not come have overwritten anything.
@@ -46,6 +49,7 @@ class MessageReader:
         self._admit = admit
         self._memory = memory
         self._page_size = page_size
+        self._clear = clear
         self._sequence = 0
         self._header: Header
         self._runs: list[Run] = []
@@ -167,13 +171,20 @@ class MessageReader:
         if header.kind == PAGES and not in_place:
             self._decompress()
         elif header.kind == ZEROS:
-            for part in self._scattered:
-                part[:] = bytes(len(part))
+            self._clear_pages()
         body = b"" if header.runs else bytes(self._body)
         self._body = bytearray()
         self._scattered = []
         self._expect(_AT_HEADER, [memoryview(bytearray(HEADER_LENGTH))])
         return Message(header.kind, header.number, body, self._runs)
+
+    def _clear_pages(self) -> None:
+        if self._clear is not None:
+            for first, count in self._runs:
+                self._clear(first, count)
+        else:
+            for part in self._scattered:
+                part[:] = bytes(len(part))
 
     def _decompress(self) -> None:
         lengths = [len(part) for part in self._scattered]

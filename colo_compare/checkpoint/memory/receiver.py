@@ -38,6 +38,7 @@ from colo_compare.errors import CheckpointerError
 
 logger: Final = logging.getLogger(__name__)
 
+_PINGS: Final = 3  # of the guest, in each time-out
 _LAST_WORDS: Final = 0.5  # seconds for a message that ends a session to get out
 
 
@@ -85,6 +86,7 @@ class Receiver:
             async with trio.open_nursery() as self._nursery:
                 nursery = self._nursery
                 nursery.start_soon(self._watch_guest)
+                nursery.start_soon(self._feel_pulse)
                 for listener in listeners:
                     nursery.start_soon(self._accept, listener, nursery)
                 task_status.started()
@@ -110,6 +112,22 @@ class Receiver:
             with trio.move_on_after(_LAST_WORDS):
                 await self._session.flush()
         self._done.set()
+
+    async def _feel_pulse(self) -> None:
+        """Find out when the guest hangs, and kill it: it could not take over. `_watch_guest` tells."""
+        while True:
+            await trio.sleep(self._timeout / _PINGS)
+            try:
+                await self._guest.ping()
+            except CheckpointerError as error:
+                if self._fencing or self.promoted:
+                    return
+                self.spoilt = self.spoilt or f"the secondary guest hangs: {error}"
+                try:
+                    await self._guest.kill()
+                except CheckpointerError:
+                    logger.exception("a secondary guest that hangs cannot be killed")
+                return
 
     async def _accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
         while True:
@@ -146,7 +164,7 @@ class Receiver:
 
     async def _serve_channel(self, channel: Channel) -> None:
         greeting = _Greeting()
-        reader = MessageReader(greeting.admit, self._cache.view, PAGE_SIZE)
+        reader = MessageReader(greeting.admit, self._cache.view, PAGE_SIZE, self._cache.clear)
         hello: Hello | None = None
         with trio.fail_after(self._timeout):
             while hello is None:

@@ -1,15 +1,27 @@
 """Memory that several processes share: a memfd, and this process's mapping of it."""
 
 import ctypes
+import errno
 import mmap
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
+from colo_compare.checkpoint.memory.page_map import Run
 from colo_compare.errors import CheckpointerError
 
 PAGE_SIZE: Final = mmap.PAGESIZE
+
+# include/uapi/linux/falloc.h
+_KEEP_SIZE: Final = 0x01
+_PUNCH_HOLE: Final = 0x02
+_fallocate = ctypes.CDLL(None, use_errno=True).fallocate64
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+_WORTH_A_HOLE: Final = 16
+"""Pages: a shorter run is sooner written over than given back."""
 
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -48,6 +60,44 @@ class Region:
         """What tells this memory from all others, on whatever machine: equal for all who share it."""
         status = os.fstat(self.descriptor)
         return f"{_BOOT.read_text().strip()} {status.st_dev} {status.st_ino}"
+
+    def divide(self, runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
+        """Give the parts of runs that have memory behind them, and the holes: what nobody has written yet.
+
+        Holes are zeros, and must be told from memory before they are read: reading a hole of a shared
+        mapping makes memory of it, and a sparse guest would be a full one after its first checkpoint.
+        """
+        data: list[Run] = []
+        holes: list[Run] = []
+        known = begin = end = 0  # bytes: from `known` to `begin` is a hole, from there to `end` is memory
+        for first, count in runs:
+            at, stop = first * PAGE_SIZE, (first + count) * PAGE_SIZE
+            while at < stop:
+                if not known <= at < end:
+                    known, begin, end = at, *self._find_data(at)
+                parts, until = (holes, begin) if at < begin else (data, end)
+                upto = min(stop, until)
+                parts.append((at // PAGE_SIZE, (upto - at) // PAGE_SIZE))
+                at = upto
+        return data, holes
+
+    def _find_data(self, at: int) -> tuple[int, int]:
+        """Give the next bytes that have memory behind them, from `at` on; lseek(2)."""
+        try:
+            begin = os.lseek(self.descriptor, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # a file system that cannot tell
+                return at, self.size
+            return self.size, self.size + 1
+        return begin, os.lseek(self.descriptor, begin, os.SEEK_HOLE)
+
+    def clear(self, first: int, count: int) -> None:
+        """Make pages zero, in a way that keeps holes, and makes one of what is long."""
+        for start, pages in self.divide([(first, count)])[0]:
+            at, length = start * PAGE_SIZE, pages * PAGE_SIZE
+            punch = pages >= _WORTH_A_HOLE
+            if not punch or _fallocate(self.descriptor, _KEEP_SIZE | _PUNCH_HOLE, at, length):
+                self.view[at : at + length] = bytes(length)
 
     def close(self) -> None:
         """Let go of it. The memory lives on where another process has it."""

@@ -3,11 +3,13 @@
 import ctypes
 from typing import ClassVar, Final
 
-from colo_compare.checkpoint.memory.page_map import Run
+from colo_compare.checkpoint.memory.page_map import PageMap, Run
 from colo_compare.checkpoint.memory.region import PAGE_SIZE, Region
 from colo_compare.checkpoint.memory.tracker import Tracker
 
 _BLOCK: Final = 64 * 1024
+_ZEROS: Final = ctypes.create_string_buffer(_BLOCK)
+_ZEROS_AT: Final = ctypes.addressof(_ZEROS)
 # memcmp of libc, called on addresses: comparing memoryviews looks at each byte as an object, and comparing
 # bytes objects would copy both sides first. (Measured: 0.2 and 0.7 GiB/s.) It lets other threads run.
 _memcmp = ctypes.CDLL(None).memcmp
@@ -34,29 +36,44 @@ class CompareTracker(Tracker):
 
     def look(self) -> list[Run]:
         """Give the pages that differ."""
-        runs: list[Run] = []
-        guest, reference = self._guest.address, self._reference.address
-        for at in range(0, self._guest.size, _BLOCK):
-            length = min(_BLOCK, self._guest.size - at)
-            if _memcmp(guest + at, reference + at, length):
-                self._look_into(at, at + length, runs)
-        if self._follow:
+        guest, reference = self._guest, self._reference
+        in_guest, holes = guest.divide([(0, guest.pages)])
+        in_both, in_guest_only = reference.divide(in_guest)
+        in_reference_only, _ = reference.divide(holes)
+        found = PageMap(guest.pages)
+        # A hole is compared as zeros, without reading it: that would make memory of it.
+        for runs, here, there in (
+            (in_both, guest.address, reference.address),
+            (in_guest_only, guest.address, None),
+            (in_reference_only, reference.address, None),
+        ):
             for first, count in runs:
-                part = slice(first * PAGE_SIZE, (first + count) * PAGE_SIZE)
-                self._reference.view[part] = self._guest.view[part]
-        return runs
+                _compare(found, first, count, here, there)
+        differing = found.runs()
+        if self._follow:
+            self._bring_up_to_date(differing)
+        return differing
 
-    def _look_into(self, start: int, end: int, runs: list[Run]) -> None:
-        guest, reference = self._guest.address, self._reference.address
-        for at in range(start, end, PAGE_SIZE):
-            if _memcmp(guest + at, reference + at, PAGE_SIZE):
-                page = at // PAGE_SIZE
-                if runs and sum(runs[-1]) == page:
-                    runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-                else:
-                    runs.append((page, 1))
+    def _bring_up_to_date(self, runs: list[Run]) -> None:
+        written, holes = self._guest.divide(runs)
+        for first, count in written:
+            part = slice(first * PAGE_SIZE, (first + count) * PAGE_SIZE)
+            self._reference.view[part] = self._guest.view[part]
+        for first, count in holes:
+            self._reference.clear(first, count)
 
     def close(self) -> None:
         """Let go of the copy, if it is the tracker's own."""
         if self._follow:
             self._reference.close()
+
+
+def _compare(found: PageMap, first: int, count: int, here: int, there: int | None) -> None:
+    """Add the pages in which two mappings differ (their addresses), or in which one has not only zeros."""
+    end = (first + count) * PAGE_SIZE
+    for at in range(first * PAGE_SIZE, end, _BLOCK):
+        length = min(_BLOCK, end - at)
+        if _memcmp(here + at, _ZEROS_AT if there is None else there + at, length):
+            for page in range(at, at + length, PAGE_SIZE):
+                if _memcmp(here + page, _ZEROS_AT if there is None else there + page, PAGE_SIZE):
+                    found.add([(page // PAGE_SIZE, 1)])

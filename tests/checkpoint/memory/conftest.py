@@ -46,6 +46,14 @@ class GuestProcess:
         return self.tell("digest")
 
     @property
+    def memory(self) -> int:
+        """Pages of its memory that are more than holes."""
+        for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            if str(descriptor.readlink()).startswith("/memfd:guest"):
+                return descriptor.stat().st_blocks * 512 // 4096
+        raise AssertionError("it has no memory")
+
+    @property
     def alive(self) -> bool:
         return self.process.poll() is None
 

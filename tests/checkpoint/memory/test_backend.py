@@ -1,6 +1,7 @@
 """Real guest processes, real sockets, a real page table."""
 
 import os
+import signal
 import socket
 from contextlib import AsyncExitStack
 from functools import partial
@@ -98,6 +99,21 @@ async def test_a_checkpoint_costs_what_was_written_not_what_there_is(together: T
         assert pair.reports.figures.pages == 4
         await pair.checkpoint()
         assert pair.reports.figures.pages == 0
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_sparse_guest_stays_sparse(together: Together, plain: bool) -> None:
+    async with together(channels=2, plain=plain) as pair:
+        pair.primary.tell("write 300 40 7")
+        pair.secondary.tell("write 100 100 8")
+        await pair.checkpoint()
+        assert pair.reports.figures.bytes is not None
+        assert pair.reports.figures.bytes < 41 * 4096
+        assert (pair.primary.memory, pair.secondary.memory) == (40, 40)
+        pair.primary.tell("write 320 20 0")
+        await pair.checkpoint()
+        assert (pair.primary.memory, pair.secondary.memory) == (40, 20)
+        assert pair.primary.digest == pair.secondary.digest
 
 
 async def test_quiet_pages_go_before_the_pause(together: Together) -> None:
@@ -246,6 +262,25 @@ async def test_a_primary_that_hangs_is_killed_once_the_secondary_can_take_over(t
         assert pair.reports.lost[0][0] == PRIMARY
         pair.primary.process.wait()
         assert not pair.primary.alive
+
+
+async def test_a_primary_that_hangs_is_found_without_a_checkpoint(together: Together) -> None:
+    async with together(timeout=Duration(0.2)) as pair:
+        await pair.checkpoint()
+        pair.primary.process.send_signal(signal.SIGSTOP)
+        await pair.reports.lost_event.wait()
+        assert pair.reports.lost[0][0] == PRIMARY
+        pair.primary.process.wait()
+
+
+async def test_a_secondary_that_hangs_is_found_without_a_checkpoint(together: Together) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        pair.secondary.process.send_signal(signal.SIGSTOP)
+        await pair.reports.lost_event.wait()
+        assert pair.reports.lost[0][0] == SECONDARY
+        assert "the secondary guest hangs" in pair.reports.lost[0][1]
+        pair.secondary.process.wait()
 
 
 async def test_a_secondary_that_cannot_load_is_lost(together: Together) -> None:

@@ -1,5 +1,6 @@
 """A guest's control socket, from both ends."""
 
+import signal
 import socket
 from pathlib import Path
 
@@ -70,6 +71,29 @@ async def test_loading_without_a_pause_is_refused(start: Start) -> None:
     await control.pause()
     with pytest.raises(CheckpointerError, match="has no meaning now"):  # no cache was lent
         await control.load([], b"")
+    await control.aclose()
+
+
+async def test_a_guest_answers_a_ping_whether_it_runs_or_stands_still(start: Start) -> None:
+    guest = start("a")
+    control = await SocketGuest.attach(guest.path, patience=2.0)
+    await control.ping()
+    await control.pause()
+    async with trio.open_nursery() as nursery:  # one question at a time, whoever asks
+        for _ in range(5):
+            nursery.start_soon(control.ping)
+    await control.resume()
+    await control.ping()
+    await control.aclose()
+
+
+async def test_a_guest_that_does_not_run_answers_no_ping(start: Start) -> None:
+    guest = start("a")
+    control = await SocketGuest.attach(guest.path, patience=0.1)
+    guest.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(CheckpointerError, match="it did not answer within"):
+        await control.ping()
+    await control.kill()
     await control.aclose()
 
 

@@ -70,6 +70,16 @@ def test_a_write_through_another_mapping_is_not_the_guests(region: Region, pagem
     assert pagemap.look() == []
 
 
+def test_what_was_given_back_and_written_again_counts(region: Region, pagemap: PagemapTracker) -> None:
+    touch(region, *range(100, 200))
+    pagemap.look()
+    region.clear(100, 100)
+    pagemap.look()
+    touch(region, 150)
+    assert (150, 1) in pagemap.look()
+    assert pagemap.look() == []
+
+
 def test_memory_that_is_not_protected_is_told(region: Region) -> None:
     with pytest.raises(CheckpointerError, match="is not protected"):
         PagemapTracker(os.open("/proc/self/pagemap", os.O_RDONLY), region.address, region.size)
@@ -85,6 +95,30 @@ def test_comparing_with_a_copy_of_its_own(region: Region) -> None:
     touch(region, 15, 16)  # on both sides of a block's end
     assert tracker.look() == [(15, 2)]
     tracker.close()
+
+
+def test_a_copy_follows_what_is_given_back(region: Region) -> None:
+    copy = Region.create(region.size)
+    tracker = CompareTracker(region, copy, follow=True)
+    touch(region, *range(100, 200))
+    assert tracker.look() == [(100, 100)]
+    region.clear(100, 50)
+    assert tracker.look() == [(100, 50)]
+    assert tracker.look() == []
+    assert os.fstat(copy.descriptor).st_blocks * 512 == 50 * PAGE_SIZE
+    tracker.close()
+
+
+def test_holes_and_zeros_are_equal(region: Region) -> None:
+    other = Region.create(region.size)
+    touch(region, 3, 4)
+    region.clear(3, 1)  # too short for a hole
+    touch(other, 7, 8)
+    other.clear(8, 1)
+    tracker = CompareTracker(region, other, follow=False)
+    assert tracker.look() == [(4, 1), (7, 1)]
+    tracker.close()
+    other.close()
 
 
 def test_comparing_with_the_cache_does_not_change_it(region: Region) -> None:
