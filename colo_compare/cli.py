@@ -117,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
         ("status", "show the state of a running proxy", _fill_status),
         ("events", "show the last events of a running proxy, and those that come", _fill_events),
         ("explain", "explain a divergence: what differed, and why", _fill_explain),
+        ("capture", "write what passes on all three sides to a capture file", _fill_capture),
+        ("extcap", "be an interface of Wireshark's", _fill_extcap),
         ("promote", "move the service to the secondary", _fill_promote),
         ("protect", "give the guest that runs alone a new secondary", _fill_protect),
         ("checkpoint", "ask for a checkpoint now", _fill_checkpoint),
@@ -205,6 +207,14 @@ def _fill_events(parser: argparse.ArgumentParser) -> None:
 
 def _fill_explain(parser: argparse.ArgumentParser) -> None:
     _fill_from("colo_compare.commands.explain", parser)
+
+
+def _fill_capture(parser: argparse.ArgumentParser) -> None:
+    _fill_from("colo_compare.commands.capture", parser)
+
+
+def _fill_extcap(parser: argparse.ArgumentParser) -> None:
+    _fill_from("colo_compare.commands.extcap", parser)
 
 
 def _fill_promote(parser: argparse.ArgumentParser) -> None:

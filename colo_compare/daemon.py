@@ -21,6 +21,7 @@ from colo_compare.errors import ColoCompareError, ConfigError, ControlRefused
 from colo_compare.http import serve_http
 from colo_compare.logs import Log
 from colo_compare.loop import Loop
+from colo_compare.operate.captures import Captures, CaptureSettings
 from colo_compare.operate.methods import ControlMethods
 from colo_compare.page import LivePage
 from colo_compare.ports import open_port
@@ -48,6 +49,7 @@ class Daemon:
         self._log = log
         self._checkpointer: Checkpointer = config.make_checkpointer()
         self._loop: Loop | None = None
+        self.captures: Captures | None = None  # where a directory is configured for them
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until a signal, or an error that the mode cannot absorb. Started when it serves."""
@@ -77,6 +79,7 @@ class Daemon:
             settings = config.settings(self._checkpointer.capabilities)
             self._loop = Loop(settings, client, primary, secondary, self._checkpointer)
             nursery.start_soon(self._loop.measures.watch_loop)
+            self._start_captures(nursery, self._loop)
             # Everything that exists by now lives as long as the process: modules, configuration, ports. Taken
             # out of the collector's sight, it is not walked through again at each full collection, which
             # then only looks at what traffic has made.
@@ -107,6 +110,22 @@ class Daemon:
             routes |= page.routes()
             nursery.start_soon(page.watch)
         await nursery.start(serve_http, http.listen, routes)
+
+    def _start_captures(self, nursery: trio.Nursery, loop: Loop) -> None:
+        capture = self._config.capture
+        loop.frames.limit = capture.ring
+        if capture.directory != "off":
+            self.captures = Captures(
+                CaptureSettings(
+                    Path(capture.directory),
+                    capture.ring,
+                    capture.after,
+                    capture.interval,
+                    capture.max_files,
+                    capture.max_bytes,
+                )
+            )
+            nursery.start_soon(self.captures.run, loop.frames)
 
     # Signals
 

@@ -37,7 +37,7 @@ import trio
 
 from colo_compare.checkpoint.contract import Checkpointer
 from colo_compare.checkpointing import Checkpointing
-from colo_compare.core.actions import Event, SecondaryJoined, SideLost
+from colo_compare.core.actions import Divergence, Event, SecondaryJoined, SideLost
 from colo_compare.core.proxy import Proxy
 from colo_compare.core.settings import BYPASS, PROTECT, Settings
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
@@ -47,6 +47,7 @@ from colo_compare.failover import Failover
 from colo_compare.link import LOST, Link
 from colo_compare.measures import Measures
 from colo_compare.operate.divergences import Divergences
+from colo_compare.operate.frames import FrameWatch
 from colo_compare.operate.history import EventHistory
 from colo_compare.ports.port import FramePort
 from colo_compare.protection import Protection
@@ -88,6 +89,7 @@ class Loop:
         self.measures: Final = Measures()
         self.history: Final = EventHistory()
         self.divergences: Final = Divergences()
+        self.frames: Final = FrameWatch()
         self._nursery: trio.Nursery  # from `run` on
         self._error: Exception | None = None
         self.stopping = False
@@ -224,6 +226,8 @@ class Loop:
         inbound = link.role == CLIENT
         header_len = link.port.header_len
         frames = [parse_frame(data, header_len, inbound) for data in batch]
+        if self.frames.ring is not None:
+            self.frames.ring.note(link.role, False, frames)
         self.proxy.receive(link.role, frames, trio.current_time())
         self.perform()
 
@@ -257,6 +261,8 @@ class Loop:
     def perform(self) -> None:
         """Do what the core wants done. To be called after each call of the core, before any await."""
         actions = self.proxy.take_actions()
+        if self.frames.ring is not None:
+            self.frames.ring.note_sent(actions)
         if actions.to_primary:
             self._send(self.primary, actions.to_primary)
         if actions.to_secondary and self.secondary is not None:
@@ -294,6 +300,8 @@ class Loop:
         self.history.note(event)
         theirs = 0 if self.secondary is None else self.secondary.port.header_len
         self.divergences.note(event, self.primary.port.header_len, theirs)
+        if isinstance(event, Divergence):
+            self.frames.mark(event, self.divergences.cause_of(event.id))
         log_event(event)
         if isinstance(event, SideLost) and event.side == SECONDARY and self.secondary is not None:
             # The core's own decision (too many failures, no answer in time).

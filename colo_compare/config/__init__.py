@@ -9,6 +9,7 @@ from colo_compare.config.checks import check_new_port
 from colo_compare.config.load import load_config, runtime_changes
 from colo_compare.config.options import change_options
 from colo_compare.config.tables import (
+    CaptureTable,
     CheckpointerTable,
     Config,
     ControlTable,
@@ -20,6 +21,7 @@ from colo_compare.config.tables import (
 from colo_compare.config.text import effective_toml, json_schema
 
 __all__ = [
+    "CaptureTable",
     "CheckpointerTable",
     "Config",
     "ControlTable",

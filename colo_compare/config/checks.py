@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from colo_compare.config.tables import Config, ControlTable, HttpTable, PortsTable, ProxyTable
+from colo_compare.config.tables import CaptureTable, Config, ControlTable, HttpTable, PortsTable, ProxyTable
 from colo_compare.errors import ConfigError
 from colo_compare.http import parse_listen
 from colo_compare.ports.url import (
@@ -29,6 +29,7 @@ def check_config(config: Config) -> None:
     _check_ports(config.ports)
     _check_control(config.control)
     _check_http(config.http)
+    _check_capture(config.capture)
     config.make_checkpointer().check_mode(config.proxy.mode)
 
 
@@ -149,3 +150,17 @@ def _check_http(http: HttpTable) -> None:
             parse_listen(http.listen)
         except ValueError as error:
             raise ConfigError("$.http.listen", str(error)) from None
+
+
+def _check_capture(capture: CaptureTable) -> None:
+    if capture.directory != "off" and not capture.directory.startswith("/"):
+        raise ConfigError("$.capture.directory", f'"{capture.directory}" must be an absolute path, or "off"')
+    if capture.ring < _SMALLEST_QUEUE:
+        raise ConfigError(
+            "$.capture.ring", f"{capture.ring} cannot hold a frame of 64KiB: give at least {_SMALLEST_QUEUE}"
+        )
+    if capture.max_bytes < capture.ring:
+        raise ConfigError(
+            "$.capture.max_bytes",
+            f"{capture.max_bytes} is less than ring, {capture.ring}: one file may need it",
+        )

@@ -77,6 +77,17 @@ class HttpTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     payload: bool = False  # the page may show what the guests said where they diverged
 
 
+class CaptureTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[capture]``: a capture file for each divergence."""
+
+    directory: str = "off"
+    ring: Size = Size(4 << 20)  # of the last frames, in memory
+    after: Duration = Duration(0.2)  # how long to go on after a divergence
+    interval: Duration = Duration(1)  # between two files
+    max_files: AtLeastOne = 64
+    max_bytes: Size = Size(256 << 20)  # of all files
+
+
 class LogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[log]``: what the daemon says on its standard error."""
 
@@ -92,6 +103,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     checkpointer: CheckpointerTable
     control: ControlTable
     http: HttpTable
+    capture: CaptureTable
     log: LogTable
 
     def settings(self, capabilities: Capabilities) -> Settings:
@@ -125,6 +137,7 @@ FIXED_TABLES: Final[dict[str, type[msgspec.Struct]]] = {
     "ports": PortsTable,
     "control": ControlTable,
     "http": HttpTable,
+    "capture": CaptureTable,
     "log": LogTable,
 }
-TABLE_NAMES: Final = ("proxy", "ports", "checkpointer", "control", "http", "log")
+TABLE_NAMES: Final = ("proxy", "ports", "checkpointer", "control", "http", "capture", "log")

@@ -161,6 +161,11 @@ class Divergences:
                 return record
         return None
 
+    def cause_of(self, number: int) -> str:
+        """Give the kind of cause of one divergence, "" where it is not known."""
+        record = self.get(number)
+        return "" if record is None else record.cause.kind
+
     def latest(self, count: int) -> list[Record]:
         """Give the newest records, oldest first."""
         return list(self._records)[max(len(self._records) - count, 0) :]

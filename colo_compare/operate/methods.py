@@ -14,6 +14,7 @@ from colo_compare.core.settings import PROTECT
 from colo_compare.errors import CheckpointerError, ColoCompareError, ConfigError, ControlRefused
 from colo_compare.operate.divergences import KEPT as KEPT_RECORDS
 from colo_compare.operate.divergences import Record, summary
+from colo_compare.operate.frame_stream import stream_capture
 from colo_compare.operate.history import KEPT
 from colo_compare.ports import open_port
 from colo_compare.status import loop_status
@@ -59,6 +60,11 @@ class _ExplainParams(msgspec.Struct, forbid_unknown_fields=True):
     id: int = 0  # 0: the last one
 
 
+class _CaptureParams(msgspec.Struct, forbid_unknown_fields=True):
+    seconds: float | None = None  # None: until the client goes
+    before: bool = True  # begin with what is kept already
+
+
 class ControlMethods:
     """What a client of the control socket may ask of one daemon."""
 
@@ -78,6 +84,7 @@ class ControlMethods:
             "set": self.set,
             "divergences": self.divergences,
             "explain": self.explain,
+            "capture": self.capture,
         }
 
     async def version(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +95,9 @@ class ControlMethods:
     async def status(self, params: dict[str, Any]) -> dict[str, Any]:
         """Give the state of everything."""
         _read(params, _NoParams)
-        return loop_status(self._daemon.loop, self._daemon.config.checkpointer.backend)
+        status = loop_status(self._daemon.loop, self._daemon.config.checkpointer.backend)
+        captures = self._daemon.captures
+        return {**status, "captures": {} if captures is None else captures.figures()}
 
     async def events(self, params: dict[str, Any]) -> list[dict[str, Any]] | AsyncGenerator[Any, None]:
         """Give the last events, or those and all that come."""
@@ -119,6 +128,13 @@ class ControlMethods:
                 f"divergence {wanted.id} is not known: of {latest[0].id}, the last {KEPT_RECORDS} are kept"
             )
         return record
+
+    async def capture(self, params: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        """Give the frames of all sides as the pieces of a pcapng file, while they come."""
+        wanted = _read(params, _CaptureParams)
+        if wanted.seconds is not None and not 0 <= wanted.seconds < math.inf:
+            raise ControlRefused(f"seconds must be 0 or more, not {wanted.seconds:g}")
+        return stream_capture(self._daemon.loop.frames, wanted.seconds, wanted.before)
 
     async def checkpoint(self, params: dict[str, Any]) -> dict[str, Any]:
         """Ask for a checkpoint; gives the epoch that it will begin. Raises ControlRefused."""

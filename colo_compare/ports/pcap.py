@@ -28,9 +28,13 @@ _SECTION_MAGIC: Final = b"\x0a\x0d\x0d\x0a"
 _BYTE_ORDERS: Final = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
 _LONGEST_BLOCK: Final = 1 << 24
 
+INBOUND: Final = 1  # epb_flags, bits 0 and 1: received, sent
+OUTBOUND: Final = 2
+
 _END: Final = 0  # options
 _COMMENT: Final = 1
 _IF_NAME: Final = 2
+_PACKET_FLAGS: Final = 2
 _IF_TSRESOL: Final = 9
 _IF_TSOFFSET: Final = 14
 
@@ -266,11 +270,13 @@ class CaptureEncoder:
         self._pcapng = path.suffix != ".pcap"
         self._numbers = {name: number for number, name in enumerate(interfaces)}
 
-    def header(self) -> bytes:
-        """Give what a file begins with."""
+    def header(self, comment: str = "") -> bytes:
+        """Give what a file begins with, in pcapng with a comment on all of it."""
         if not self._pcapng:
             return struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, LONGEST_FRAME, LINKTYPE_ETHERNET)
         section = struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)  # of a length that is not known yet
+        if comment:
+            section += _option(_COMMENT, comment.encode()[:0xFFFF]) + _option(_END, b"")
         blocks = [_block(_SECTION, section)]
         for name in self._numbers:
             body = struct.pack("<HxxI", LINKTYPE_ETHERNET, LONGEST_FRAME)
@@ -280,13 +286,20 @@ class CaptureEncoder:
             blocks.append(_block(_INTERFACE, body))
         return b"".join(blocks)
 
-    def frame(self, interface: str, at: int, data: bytes, comment: str = "") -> bytes:
-        """Give one frame, `at` nanoseconds since 1970. Raises KeyError for an interface not named before."""
+    def frame(self, interface: str, at: int, data: bytes, comment: str = "", direction: int = 0) -> bytes:
+        """Give one frame, `at` nanoseconds since 1970. `direction`: INBOUND, OUTBOUND, or 0 if not known.
+
+        Raises KeyError for an interface not named before.
+        """
         number = self._numbers[interface]
         size = len(data)
         if not self._pcapng:
             return struct.pack("<IIII", at // 10**9, at % 10**9, size, size) + data
-        options = _option(_COMMENT, comment.encode()[:0xFFFF]) + _option(_END, b"") if comment else b""
+        options = _option(_COMMENT, comment.encode()[:0xFFFF]) if comment else b""
+        if direction:
+            options += _option(_PACKET_FLAGS, struct.pack("<I", direction))
+        if options:
+            options += _option(_END, b"")
         packet = struct.pack("<IIIII", number, at >> 32, at & 0xFFFFFFFF, size, size)
         return _block(_ENHANCED_PACKET, packet + data + bytes(-size % 4) + options)
 

@@ -134,3 +134,16 @@ def test_where_http_cannot_be_served(pair: Load) -> None:
 
 def test_the_control_socket_can_be_off(pair: Load) -> None:
     assert pair(COLO_COMPARE_CONTROL__SOCKET="off").control.socket == "off"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("DIRECTORY", "captures", '$.capture.directory: "captures" must be an absolute path, or "off"'),
+        ("RING", "64KiB", "$.capture.ring: 64KiB cannot hold a frame of 64KiB: give at least 128KiB"),
+        ("MAX_BYTES", "1MiB", "$.capture.max_bytes: 1MiB is less than ring, 4MiB: one file may need it"),
+    ],
+)
+def test_captures_that_cannot_be(pair: Load, key: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        pair(**{f"COLO_COMPARE_CAPTURE__{key}": value})

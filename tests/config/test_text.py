@@ -29,7 +29,7 @@ def test_the_effective_configuration_has_every_key_with_its_unit(pair: Load) -> 
         'min_interval = "0s"',
     ]
     tables = tomllib.loads(text)
-    assert list(tables) == ["proxy", "ports", "checkpointer", "control", "http", "log"]
+    assert list(tables) == ["proxy", "ports", "checkpointer", "control", "http", "capture", "log"]
     assert tables["proxy"]["max_held_bytes"] == "1GiB"
     assert tables["checkpointer"]["backend"] == "command"
     assert tables["checkpointer"]["checkpoint"] == ["/usr/bin/true"]
@@ -66,7 +66,15 @@ def test_an_option_that_is_not_set_is_left_out(pair: Load) -> None:
 
 def test_the_schema_has_every_table_and_what_is_required() -> None:
     schema = json_schema()
-    assert list(schema["properties"]) == ["proxy", "ports", "checkpointer", "control", "http", "log"]
+    assert list(schema["properties"]) == [
+        "proxy",
+        "ports",
+        "checkpointer",
+        "control",
+        "http",
+        "capture",
+        "log",
+    ]
     assert schema["required"] == ["ports"]
     assert schema["additionalProperties"] is False
     proxy = schema["properties"]["proxy"]

@@ -11,7 +11,14 @@ from scapy.layers.l2 import Ether
 from scapy.utils import RawPcapNgReader, RawPcapReader, wrpcap, wrpcapng
 
 from colo_compare.errors import CaptureError
-from colo_compare.ports.pcap import CapturedFrame, CaptureEncoder, CaptureWriter, read_capture
+from colo_compare.ports.pcap import (
+    INBOUND,
+    OUTBOUND,
+    CapturedFrame,
+    CaptureEncoder,
+    CaptureWriter,
+    read_capture,
+)
 
 AT = 1_700_000_000_123_456_789
 FRAMES = [
@@ -241,3 +248,19 @@ def test_a_full_disk() -> None:
 def test_an_interface_that_was_not_named(tmp_path: Path) -> None:
     with CaptureWriter(tmp_path / "a", ["x"]) as writer, pytest.raises(KeyError):
         writer.write("y", 0, b"")
+
+
+def test_a_direction_and_a_comment_on_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcapng"
+    encoder = CaptureEncoder(path, ["client"])
+    header = encoder.header("of what")
+    assert b"\x01\x00\x07\x00of what\x00" in header  # opt_comment, padded to 32 bits
+    frames = [
+        encoder.frame("client", 5, b"in", "seen", INBOUND),
+        encoder.frame("client", 6, b"out", direction=OUTBOUND),
+    ]
+    assert b"\x02\x00\x04\x00\x01\x00\x00\x00" in frames[0]  # epb_flags
+    assert b"\x02\x00\x04\x00\x02\x00\x00\x00" in frames[1]
+    path.write_bytes(header + b"".join(frames))
+    with read_capture(path) as capture:
+        assert [(frame.data, frame.comment) for frame in capture] == [(b"in", "seen"), (b"out", "")]

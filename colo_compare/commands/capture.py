@@ -1,0 +1,78 @@
+"""`colo-compare capture`: what passes on all three sides, as a capture file."""
+
+import argparse
+import sys
+import time
+from base64 import b64decode
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from colo_compare.commands.client import NEGATIVE, OK, add_json, add_socket, follow, print_json
+from colo_compare.errors import CaptureError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_socket(parser)
+    add_json(parser, "print the number of frames as JSON")
+    parser.add_argument(
+        "-w", "--write", metavar="FILE", help="where to (default: colo-compare-TIME.pcapng here; -: stdout)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, metavar="N", help="end after so long (default: until interrupted)"
+    )
+    parser.add_argument(
+        "--new", action="store_true", help="only what comes from now on, without the frames kept already"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write a capture; OK if every frame is in it."""
+    path = args.write or time.strftime("colo-compare-%Y%m%dT%H%M%S.pcapng")
+    total = {"file": path, "frames": 0, "missed": 0}
+    with ExitStack() as stack:
+        if path == "-":
+            if sys.stdout.isatty():
+                raise CaptureError("a capture is nothing for a terminal: write it to a file, or into a pipe")
+            file: BinaryIO = sys.stdout.buffer
+        else:
+            file = _create(Path(path))
+            stack.callback(_close, file)
+        with suppress(KeyboardInterrupt):  # the way to end it
+            copy(args, {"seconds": args.seconds, "before": not args.new}, file, total)
+        file.flush()
+    if path == "-":
+        return OK if not total["missed"] else NEGATIVE
+    if args.json:
+        print_json(total)
+    else:
+        missed = f", {total['missed']} are missing" if total["missed"] else ""
+        print(f"{total['frames']} frames in {path}{missed}")
+    return OK if not total["missed"] else NEGATIVE
+
+
+def copy(args: argparse.Namespace, params: dict[str, Any], file: BinaryIO, total: dict[str, Any]) -> None:
+    """Write what the daemon gives to a file, and add up its frames. Raises CaptureError, ControlError."""
+    for piece in follow(args, "capture", params):
+        total["frames"] += piece["frames"]
+        total["missed"] += piece["missed"]
+        try:
+            file.write(b64decode(piece["pcapng"]))
+            file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise CaptureError(f"the capture cannot be written: {error.strerror}") from None
+
+
+def _close(file: BinaryIO) -> None:
+    with suppress(OSError):  # what could not be written has been told of, when it was
+        file.close()
+
+
+def _create(path: Path) -> BinaryIO:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise CaptureError(f"{path}: cannot be written: {error.strerror}") from None
