@@ -197,14 +197,18 @@ class Lab(Network):
         with ExitStack() as stack:
             stack.callback(self.close)  # if the rest fails
             self.guests: list[Guest] = []
-            for name, timestamps in zip("AB", wiring.timestamps, strict=True):
-                guest = Guest(name, wiring, timestamps)
-                self.guests.append(guest)
-                self.stack.callback(guest.namespace.close)
-            if not wiring.taps:
-                for side, guest in zip(SIDES, self.guests, strict=True):
-                    self.lay_cable(side, guest.namespace)
+            for side, timestamps in zip(SIDES, wiring.timestamps, strict=True):
+                self.add_guest(side, timestamps)
             stack.pop_all()
+
+    def add_guest(self, interface: str, timestamps: int = 1) -> Guest:
+        """Add a guest, connected to an interface of the proxy, and give it. It does not run yet."""
+        guest = Guest("ABCDEFGH"[len(self.guests)], self.wiring, timestamps)
+        self.guests.append(guest)
+        self.stack.callback(guest.namespace.close)
+        if not self.wiring.taps:
+            self.lay_cable(interface, guest.namespace)
+        return guest
 
     def start(self, tables: Mapping[str, Table]) -> None:
         """Start the proxy, then the guests, then let the client speak: both guests see the same frames.
@@ -212,7 +216,7 @@ class Lab(Network):
         `tables` is the configuration without [control]; [ports] may be left out.
         """
         self.start_proxy(tables)
-        for guest, side in zip(self.guests, SIDES, strict=True):
+        for guest, side in zip(self.guests[:2], SIDES, strict=True):  # others are spare
             if self.wiring.taps:
                 self.proxy_namespace.call(link.move, side, guest.namespace, "eth0")
             guest.set_up()
