@@ -116,7 +116,7 @@ class EmbeddedLab(Network):
 
     def add_guest(self, interface: str) -> EmbeddedGuest:
         """Add a guest, connected to an interface of the proxy, and give it. It does not run yet."""
-        guest = EmbeddedGuest("ABCDEFGH"[len(self.guests)], self.directory, self.wiring)
+        guest = EmbeddedGuest(_name(len(self.guests)), self.directory, self.wiring)
         self.guests.append(guest)
         self.stack.callback(guest.namespace.close)
         self.lay_cable(interface, guest.namespace)
@@ -148,3 +148,9 @@ class EmbeddedLab(Network):
             }
         )
         self.set_up_client()
+
+
+def _name(number: int) -> str:
+    """Give A, B, ... Z, A1, B1, ..."""
+    round_, letter = divmod(number, 26)
+    return f"{chr(ord('A') + letter)}{round_ or ''}"

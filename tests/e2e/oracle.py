@@ -20,6 +20,11 @@ from colo_compare.demo.guest import ECHO_PORT
 from colo_compare.demo.lab import GUEST4, GUEST6, Network
 from tests.e2e.traffic import family
 
+# Options of two guests that differ in everything in which they can.
+NOISE = (
+    ["--noise-seed", "1", "--random-every", "5", "--random-isn", "--clock-jitter", "200us"],
+    ["--noise-seed", "2", "--random-every", "5", "--random-isn", "--clock-jitter", "200us"],
+)
 PATIENCE = 30.0  # seconds without an answer, after which a client gives up, and the test with it
 
 
@@ -185,3 +190,13 @@ class Crowd:
             client.close()
         if self._wrongs and error is None:
             raise self._wrongs[0]
+
+
+def all_kinds(lab: Network, seed: object) -> Crowd:
+    """Give one client of each kind, on both versions of IP."""
+    return Crowd(
+        Customer(lab, f"{seed}-four"),
+        Customer(lab, f"{seed}-six", GUEST6),
+        Echoed(lab, f"{seed}-echo"),
+        Datagrams(lab, f"{seed}-datagrams"),
+    )

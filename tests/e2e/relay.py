@@ -11,25 +11,31 @@ from colo_compare.checkpoint.memory.messages import HEADER_LENGTH, Header
 
 
 class Relay:
-    """Passes messages on, on a unix socket in front of a receiver's, until the end of a ``with`` statement.
+    """Passes messages on, from a unix socket to a receiver's, until the end of a ``with`` statement."""
 
-    `fault` is called just before message number `nth` (from 1) of a kind is passed on; when it gives False,
-    the connection is cut instead. What comes after that, new connections too, is passed on as ever.
-    """
-
-    def __init__(self, path: Path, receiver: str, kind: int, nth: int, fault: Callable[[], bool]) -> None:
+    def __init__(self, path: Path, receiver: str) -> None:
         self.endpoint = f"unix:{path}"
         self.happened = threading.Event()
         self._receiver = receiver.removeprefix("unix:")
-        self._kind = kind
-        self._left = nth
-        self._fault = fault
+        self._kind = self._left = 0
+        self._fault: Callable[[], bool]
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self._threads: list[threading.Thread] = []
         self._listener = self._stack.enter_context(socket.socket(socket.AF_UNIX))
         self._listener.bind(str(path))
         self._listener.listen()
+
+    def arm(self, kind: int, nth: int, fault: Callable[[], bool]) -> threading.Event:
+        """Call `fault` just before message number `nth` (from 1, counted from now) of a kind is passed on.
+
+        When it gives False, the connection is cut instead. What comes after that, new connections too, is
+        passed on as ever. Gives the event that it has happened.
+        """
+        with self._lock:
+            self.happened.clear()
+            self._kind, self._left, self._fault = kind, nth, fault
+        return self.happened
 
     def _accept(self) -> None:
         with suppress(OSError):  # closed

@@ -8,15 +8,11 @@ import pytest
 from colo_compare.checkpoint.memory import messages
 from colo_compare.demo.embedded import EmbeddedLab
 from colo_compare.demo.lab import GUEST4, GUEST6
-from tests.e2e.oracle import Crowd, Customer, Datagrams, Echoed
+from tests.e2e.oracle import NOISE, all_kinds
 from tests.e2e.relay import Relay
 from tests.e2e.traffic import ask, ping
 from tests.e2e.verdict import settled
 
-NOISE = (
-    ["--noise-seed", "1", "--random-every", "5", "--random-isn", "--clock-jitter", "200us"],
-    ["--noise-seed", "2", "--random-every", "5", "--random-isn", "--clock-jitter", "200us"],
-)
 # So that what hangs is found soon.
 HASTY = {"timeout": "1s"}
 
@@ -27,21 +23,12 @@ def lab() -> Iterator[EmbeddedLab]:
         yield lab
 
 
-def crowd(lab: EmbeddedLab, seed: object) -> Crowd:
-    return Crowd(
-        Customer(lab, f"{seed}-four"),
-        Customer(lab, f"{seed}-six", GUEST6),
-        Echoed(lab, f"{seed}-echo"),
-        Datagrams(lab, f"{seed}-datagrams"),
-    )
-
-
 def test_equal_guests_need_no_checkpoint(lab: EmbeddedLab) -> None:
     lab.start()
     for host in (GUEST4, GUEST6):
         assert ping(lab, host, [b"a", b"b" * 1000]) == [b"a", b"b" * 1000]
         assert ask(lab, host, 7, [b"one", b"two" * 400]) == [b"one", b"two" * 400]
-    with crowd(lab, 1) as clients:
+    with all_kinds(lab, 1) as clients:
         clients.wait(20)
     counters = settled(lab)
     assert {reason: n for reason, n in counters["requests"].items() if n} == {"startup": 1}
@@ -50,7 +37,7 @@ def test_equal_guests_need_no_checkpoint(lab: EmbeddedLab) -> None:
 
 def test_guests_that_differ_are_made_equal(lab: EmbeddedLab) -> None:
     lab.start(noise=NOISE)
-    with crowd(lab, 2) as clients:
+    with all_kinds(lab, 2) as clients:
         clients.wait(20)
     counters = settled(lab)
     assert counters["divergences"]["payload"] >= 4
@@ -61,7 +48,7 @@ def test_guests_that_differ_are_made_equal(lab: EmbeddedLab) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_primary_dies(lab: EmbeddedLab, seed: int) -> None:
     lab.start(noise=NOISE)
-    with crowd(lab, seed) as clients:
+    with all_kinds(lab, seed) as clients:
         clients.wait(2 + 3 * seed)
         lab.guests[0].signal_guest(signal.SIGKILL)
         clients.wait(5)
@@ -116,16 +103,17 @@ def test_the_secondary_dies_in_a_checkpoint(lab: EmbeddedLab, kind: int) -> None
 
 def _happens(lab: EmbeddedLab, kind: int, fault: Callable[[], bool]) -> None:
     """Let it happen in the third checkpoint; every client goes on."""
-    with Relay(lab.directory / "relay", lab.guests[1].endpoint, kind, 3, fault) as relay:
+    with Relay(lab.directory / "relay", lab.guests[1].endpoint) as relay:
+        happened = relay.arm(kind, 3, fault)
         lab.start(noise=NOISE, checkpointer={"secondary": relay.endpoint, **HASTY})
-        with crowd(lab, kind) as clients:
-            clients.wait_for(relay.happened)
+        with all_kinds(lab, kind) as clients:
+            clients.wait_for(happened)
             clients.wait(8)
 
 
 def test_the_primary_hangs(lab: EmbeddedLab) -> None:
     lab.start(checkpointer=HASTY)
-    with crowd(lab, 3) as clients:
+    with all_kinds(lab, 3) as clients:
         clients.wait(3)
         lab.guests[0].signal_guest(signal.SIGSTOP)
         clients.wait(5)
@@ -134,7 +122,7 @@ def test_the_primary_hangs(lab: EmbeddedLab) -> None:
 
 def test_the_secondary_hangs(lab: EmbeddedLab) -> None:
     lab.start()
-    with crowd(lab, 4) as clients:
+    with all_kinds(lab, 4) as clients:
         clients.wait(3)
         lab.guests[1].signal_guest(signal.SIGSTOP)
         clients.wait(5)

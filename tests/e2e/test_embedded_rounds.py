@@ -1,0 +1,130 @@
+"""A service that loses one guest after the other, and gets a new one each time; one seed, one story."""
+
+import random
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from colo_compare.checkpoint.memory import messages
+from colo_compare.demo.embedded import EmbeddedGuest, EmbeddedLab
+from colo_compare.errors import ControlRefused
+from tests.e2e.oracle import NOISE, Crowd, all_kinds
+from tests.e2e.relay import Relay
+from tests.e2e.verdict import settled
+
+ROUNDS = 10
+MOMENTS = (
+    messages.PAGES, messages.REQUEST, messages.REPLY, messages.DEVICE, messages.SYNC, messages.RECEIVED,
+    messages.APPLY, messages.APPLIED, messages.RESUME, messages.RESUMED,
+)  # fmt: skip
+
+
+class Service:
+    """A pair, and what may happen to it."""
+
+    def __init__(self, lab: EmbeddedLab, seed: int, stack: ExitStack) -> None:
+        self.lab = lab
+        self.random = random.Random(seed)
+        self.stack = stack
+        self.primary, self.secondary = lab.guests
+        self.relay = self._relay(self.secondary)
+        self.promotions = self.losses = 0
+        self.told: list[str] = []
+        lab.start(noise=NOISE, checkpointer={"secondary": self.relay.endpoint, "timeout": "1s"})
+
+    def _relay(self, guest: EmbeddedGuest) -> Relay:
+        return self.stack.enter_context(Relay(self.lab.directory / f"{guest.name}.relay", guest.endpoint))
+
+    def round(self, clients: Crowd) -> None:
+        """Let something happen at a moment, and make a pair again of whoever is left."""
+        events: tuple[Callable[[], bool], ...] = (
+            self.kill_primary, self.kill_primary, self.cut_primary_off, self.stop_primary, self.break_channel,
+            self.kill_secondary, self.kill_receiver, self.cut_secondary_off,
+        )  # fmt: skip
+        event = self.random.choice(events)
+        kind, nth = self.random.choice(MOMENTS), self.random.randrange(1, 4)
+        self.told.append(f"{event.__name__} at {messages.KIND_NAMES[kind]} {nth}")
+        clients.wait_for(self.relay.arm(kind, nth, event))
+        clients.wait(1)
+        counters = settled(self.lab)
+        if counters["promotions"] > self.promotions:
+            self.primary = self.secondary
+        elif counters["secondaries_lost"] == self.losses:
+            return  # the pair is whole
+        self.promotions, self.losses = counters["promotions"], counters["secondaries_lost"]
+        self.protect()
+
+    def protect(self) -> None:
+        """Give the one that is left a new secondary; now and then that dies before it is one."""
+        while True:
+            self.secondary = self.lab.add_guest(f"guest{len(self.lab.guests)}")
+            self.secondary.start(NOISE[len(self.lab.guests) % 2])
+            self.secondary.start_receiver()
+            self.relay = self._relay(self.secondary)
+            dies = self.random.random() < 0.2
+            if dies:
+                moment = self.random.choice((messages.WELCOME, messages.ZEROS, messages.APPLY))
+                self.relay.arm(moment, 1, self.kill_secondary)
+            try:
+                self.lab.proxy.protect(f"packet:{self._port()}", self.relay.endpoint)
+            except ControlRefused:
+                assert dies
+            else:
+                if not dies or not self.relay.happened.is_set():
+                    return
+            self.losses = settled(self.lab)["secondaries_lost"]
+
+    def _port(self) -> str:
+        return f"guest{len(self.lab.guests) - 1}"
+
+    # Events, each of which says whether the message is passed on
+
+    def kill_primary(self) -> bool:
+        self.primary.signal_guest(signal.SIGKILL)
+        return True
+
+    def stop_primary(self) -> bool:
+        self.primary.signal_guest(signal.SIGSTOP)
+        return True
+
+    def cut_primary_off(self) -> bool:
+        self.primary.kill()
+        return True
+
+    def break_channel(self) -> bool:
+        return False
+
+    def kill_secondary(self) -> bool:
+        self.secondary.signal_guest(signal.SIGKILL)
+        return True
+
+    def kill_receiver(self) -> bool:
+        self.secondary.kill_receiver()
+        return True
+
+    def cut_secondary_off(self) -> bool:
+        self.secondary.kill()
+        return True
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_service_goes_on(stack: ExitStack, seed: int) -> None:
+    lab = stack.enter_context(EmbeddedLab())
+    service = Service(lab, seed, stack)
+    with all_kinds(lab, seed) as clients:
+        for _ in range(ROUNDS):
+            try:
+                service.round(clients)
+            except BaseException as error:
+                error.add_note(f"seed {seed}: {'; '.join(service.told)}")
+                raise
+        clients.wait(3)
+    assert settled(lab)["promotions"] == service.promotions
