@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         ("simulate", "run the whole system in virtual time, hunting for violations", _fill_simulate),
         ("demo", "show a failover between two servers in network namespaces", _fill_demo),
         ("status", "show the state of a running proxy", _fill_status),
+        ("top", "show a running proxy all the time", _fill_top),
         ("events", "show the last events of a running proxy, and those that come", _fill_events),
         ("explain", "explain a divergence: what differed, and why", _fill_explain),
         ("capture", "write what passes on all three sides to a capture file", _fill_capture),
@@ -199,6 +200,10 @@ def _fill_from(module: str, parser: argparse.ArgumentParser) -> None:
 
 def _fill_status(parser: argparse.ArgumentParser) -> None:
     _fill_from("colo_compare.commands.status", parser)
+
+
+def _fill_top(parser: argparse.ArgumentParser) -> None:
+    _fill_from("colo_compare.commands.top", parser)
 
 
 def _fill_events(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,7 @@ _HARMLESS: Final = {
     "TCP.chksum": _NOT_COMPARED,
     "TCP.flags": "compared where it ends or begins something",
     "TCP.seq": _TRANSLATED,
+    "TCP.Timestamp": _TRANSLATED,
     "TCP.ack": "held until the secondary's is as far",
     "TCP.window": "the client sees the smaller one",
 }

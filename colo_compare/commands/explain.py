@@ -11,6 +11,7 @@ from colo_compare.commands.client import OK, add_json, add_socket, ask, print_js
 from colo_compare.commands.hexdiff import hex_diff
 
 _ALL: Final = 256
+_NEAR: Final = 3  # lines of bytes before and after one that differs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="list the last divergences instead")
     what.add_argument("--patterns", action="store_true", help="list what they have in common instead")
+    parser.add_argument(
+        "--all-bytes", action="store_true", help="show all that is kept, not what is near alone"
+    )
     parser.add_argument("--no-bytes", action="store_true", help="show nothing of what the guests said")
 
 
@@ -41,12 +45,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(record)
     else:
-        print("\n".join(explanation(record)))
+        print("\n".join(explanation(record, None if args.all_bytes else _NEAR)))
     return OK
 
 
-def explanation(record: dict[str, Any]) -> Iterator[str]:
-    """Give one divergence in words, as lines."""
+def explanation(record: dict[str, Any], near: int | None) -> Iterator[str]:
+    """Give one divergence in words, as lines. `near`: lines of bytes round a difference, None for all."""
     cause = record["cause"]
     yield f"divergence {record['id']}: {_name(cause['kind'], cause['field'])}"
     yield f"when        {_moment(record['time'])}, in epoch {record['epoch']}"
@@ -61,7 +65,7 @@ def explanation(record: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield from hex_diff(
             b64decode(ours["context"]), ours["before"], b64decode(theirs["context"]), theirs["before"],
-            record["offset"],
+            record["offset"], near,
         )  # fmt: skip
     if ours["frame"] and theirs["frame"]:
         yield ""

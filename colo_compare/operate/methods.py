@@ -1,6 +1,7 @@
 """The methods of the control API. What each takes and gives: docs/control.md."""
 
 import math
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from colo_compare.daemon import Daemon
 
 LONGEST_DRAIN: Final = 600.0  # seconds
+_MOST: Final = 20  # flows and checkpoints in `activity`
+_CHECKPOINTS: Final = ("CheckpointCommitted", "CheckpointAborted")
 
 P = TypeVar("P", bound=msgspec.Struct)
 
@@ -76,6 +79,7 @@ class ControlMethods:
         return {
             "version": self.version,
             "status": self.status,
+            "activity": self.activity,
             "events": self.events,
             "checkpoint": self.checkpoint,
             "promote": self.promote,
@@ -98,6 +102,19 @@ class ControlMethods:
         status = loop_status(self._daemon.loop, self._daemon.config.checkpointer.backend)
         captures = self._daemon.captures
         return {**status, "captures": {} if captures is None else captures.figures()}
+
+    async def activity(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Give what `top` shows: status, hold times, the flows that diverge most, the last checkpoints."""
+        loop = self._daemon.loop
+        hold = loop.proxy.counters.hold_time
+        flows = Counter(record.flow for record in loop.divergences.latest(KEPT_RECORDS))
+        checkpoints = [event for event in loop.history.since(0) if event["event"] in _CHECKPOINTS]
+        return {
+            "status": await self.status(params),
+            "hold": {"bounds": list(hold.bounds), "counts": list(hold.counts)},
+            "flows": [{"flow": flow, "divergences": count} for flow, count in flows.most_common(_MOST)],
+            "checkpoints": checkpoints[-_MOST:],
+        }
 
     async def events(self, params: dict[str, Any]) -> list[dict[str, Any]] | AsyncGenerator[Any, None]:
         """Give the last events, or those and all that come."""

@@ -34,3 +34,10 @@ def test_every_byte_is_there_once_in_eighty_columns(
     rows = [line for line in lines[1:] if line[0] != " "]
     assert bytes.fromhex("".join(row[10:33] for row in rows)) == our_before + ours
     assert bytes.fromhex("".join(row[45:68] for row in rows)) == their_before + theirs
+
+
+def test_what_is_far_from_a_difference_is_left_out() -> None:
+    same = bytes(80)
+    lines = list(hex_diff(same + b"a" + same, 80, same + b"b" + same, 80, 80, 1))
+    assert [line[:8] for line in lines[1:]] == ["...", "00000048", "00000050", " " * 8, "00000058", "..."]
+    assert len(list(hex_diff(same, 0, same, 0, 0, 1))) == 11
