@@ -62,7 +62,7 @@ class View:
 
     def _ports(self, status: dict[str, Any]) -> list[str]:
         lines = [
-            f"{'':10}{'in/s':>9}{'bytes/s':>10}{'out/s':>9}{'bytes/s':>10}{'backlog':>9}{'lost':>7}  role"
+            f"{'':10}{'in/s':>9}{'bytes/s':>10}{'out/s':>9}{'bytes/s':>10}{'backlog':>9}{'lost':>6}  role"
         ]
         for name, port in status["ports"].items():
             lost = port["dropped"] + port["dropped_receive"] + port["dropped_send"]
@@ -72,7 +72,7 @@ class View:
                 line += f"{_size(self._rate('ports', name, f'{way}_bytes')):>10}"
             state = port["role"] + ("" if port["connected"] or port["role"] == "lost" else ", down")
             state += ", held back" if port["held_back"] else ""
-            lines.append(f"{line}{port['backlog']:>9}{lost:>7}  {state}")
+            lines.append(f"{line}{port['backlog']:>9}{lost:>6}  {state}")
         return lines
 
     def _rates(self, status: dict[str, Any]) -> list[str]:
