@@ -302,6 +302,11 @@ class StreamComparer:
         if self.secondary is not None and self.secondary.first is None:
             self.secondary = None
 
+    def goes_on(self, from_primary: bool) -> bool:
+        """Whether this side has said a byte right at `matched`."""
+        own = self.primary if from_primary else self.secondary
+        return own is not None and own.first is not None and own.first.start == self.matched
+
     def excerpt(self, from_primary: bool, length: i64 = 64) -> bytes:
         """Give what one side said from `mismatch` (else `matched`) on, as far as it is known."""
         own = self.primary if from_primary else self.secondary

@@ -59,9 +59,11 @@ class TcpRelease:
                 if matched == primary.fin:
                     stream.skip_to(matched + 1)
                     flow.loose = None
-            elif (matched == secondary.fin and secondary.placed and primary.end > matched) or (
-                matched == primary.fin and secondary.end > matched
+            elif (matched == secondary.fin and secondary.placed and stream.goes_on(True)) or (
+                matched == primary.fin and stream.goes_on(False)
             ):
+                # A byte where the other one ends. That a number lies beyond that place says nothing: it
+                # may be that of an acknowledgement behind a FIN which was lost on its way here.
                 reason = STREAM_END
         gave_up = secondary.reset and secondary.placed and secondary.end <= stream.matched
         if not reason and gave_up and not primary.reset and primary.end > stream.matched:

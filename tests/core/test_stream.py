@@ -299,3 +299,13 @@ def test_a_difference_found_when_a_hole_is_filled_ends_the_comparison() -> None:
     offer(stream, SECONDARY, 102, b"cd")
     assert offer(stream, SECONDARY, 100, b"ab") == 0
     assert stream.mismatch == 101
+
+
+def test_who_goes_on_where_both_agree() -> None:
+    stream = StreamComparer(0)
+    assert not stream.goes_on(True)
+    stream.offer(True, 2, b"later", 0, 5, None, 1.0)
+    assert not stream.goes_on(True)
+    stream.offer(True, 0, b"no", 0, 2, None, 1.0)
+    assert stream.goes_on(True)
+    assert not stream.goes_on(False)

@@ -53,6 +53,29 @@ def test_two_fins_at_different_places(play: Playbook) -> None:
     play.secondary(s.fin(b"long"), requests=["fin"])
 
 
+def test_a_lost_fin_of_the_secondary_is_no_difference(play: Playbook) -> None:
+    """What follows it tells by its number that there was something."""
+    _, p, s = play.connection()
+    last = p.fin(b"last")
+    play.primary(last)
+    play.secondary(s.data(b"last"))
+    lost = s.fin()
+    play.secondary(s.ack())
+    assert play.held == [last]
+    play.secondary(lost, releases=[last])
+
+
+def test_a_lost_fin_of_the_primary_is_no_difference(play: Playbook) -> None:
+    _, p, s = play.connection()
+    last = p.data(b"last")
+    play.primary(last)
+    play.secondary(s.fin(b"last"), releases=[last])
+    lost = p.fin()
+    after = p.ack()
+    play.primary(after, releases=[after])
+    play.primary(lost, releases=[lost])
+
+
 def test_a_fin_that_one_guest_has_not_come_to_yet(play: Playbook) -> None:
     _, p, s = play.connection()
     one, two = p.data(b"one"), p.fin(b"two")

@@ -1,6 +1,9 @@
 import errno
+import shlex
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -199,6 +202,32 @@ async def test_a_user_without_the_capability(veth: tuple[str, str]) -> None:
         pytest.raises(PortUnavailable, match=r"uid 65534 may not open packet sockets: .* CAP_NET_RAW"),
     ):
         await port("left").open()
+
+
+def test_a_small_receive_buffer_is_told() -> None:
+    """Only CAP_NET_ADMIN outside of every user namespace gets more than net.core.rmem_max."""
+    program = (
+        "import logging, socket, trio; from colo_compare.ports.packet import PacketPort; "
+        "logging.basicConfig(format='%(message)s')\n"
+        "async def main():\n"
+        " async with PacketPort('packet:lo', 'lo') as port:\n"
+        "  print(port._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2048)\n"
+        "trio.run(main)"
+    )
+    shell = f"ip link set lo up && exec {shlex.quote(sys.executable)} -c {shlex.quote(program)}"
+    tried = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", shell],
+        capture_output=True, check=False, text=True,
+    )  # fmt: skip
+    if tried.returncode:
+        pytest.skip(f"needs a user namespace: {tried.stderr.strip()}")
+    granted = int(tried.stdout)
+    if granted >= 16 << 10:
+        pytest.skip(f"net.core.rmem_max gives everybody {granted} KiB here")
+    assert tried.stderr == (
+        f"packet:lo: a receive buffer of {granted} KiB only, bursts will be lost: "
+        "`sysctl -w net.core.rmem_max=67108864`, or run the proxy with CAP_NET_ADMIN\n"
+    )
 
 
 @pytest.mark.parametrize(
