@@ -131,7 +131,7 @@ class QemuCheckpointer(Checkpointer):
     async def _serve(self) -> None:
         primary, secondary = guests = self.guests[PRIMARY], self.guests[SECONDARY]
         for guest in guests:
-            self._nursery.start_soon(_read, guest)
+            self.read(guest)
         await form_pair(
             primary, secondary, self.options.migrate_uri, self.options.migrate_timeout, self._disks
         )
@@ -148,6 +148,10 @@ class QemuCheckpointer(Checkpointer):
         self.sequence = Sequence(self.options.checkpoint_timeout)
         self._nursery.start_soon(self._watch.over, secondary)
         self._nursery.start_soon(self._watch_time, self.sequence)
+
+    def read(self, guest: QemuGuest) -> None:
+        """Let a guest's monitor be read, until its connection ends."""
+        self._nursery.start_soon(_read, guest)
 
     @property
     def ready(self) -> bool:
@@ -352,7 +356,7 @@ class QemuCheckpointer(Checkpointer):
         guest = QemuGuest(options.secondary, self._on_event, timeout=options.heartbeat_timeout)
         try:
             await guest.connect(options.tls_dir, options.fence, options.fence_timeout)
-            self._nursery.start_soon(_read, guest)
+            self.read(guest)
             await check_pair(survivor, guest, options.migrate_uri)
             await self._make_pair(survivor, guest, options)
         except BaseException:

@@ -23,8 +23,8 @@ DELAY_PARAMETER: Final = "x-checkpoint-delay"
 NEVER: Final = (1 << 32) - 1
 
 _LOOK_AGAIN: Final = 0.005  # seconds between two looks at a state that QEMU has no event for
-_COLO_NONE: Final = "none"
-_RUNNING: Final = "running"
+COLO_NONE: Final = "none"
+RUNNING: Final = "running"
 
 
 class QemuGuest:
@@ -36,8 +36,9 @@ class QemuGuest:
         self, address: str, on_event: Callable[["QemuGuest", MonitorEvent], None], *, timeout: float
     ) -> None:
         """Take the monitor's address, what to call with its events, and how long it may take to answer."""
-        self.monitor: Final = Monitor(MonitorAddress.parse(address), self._take, timeout=timeout)
+        self.monitor = Monitor(MonitorAddress.parse(address), self._take, timeout=timeout)
         self.address: Final = address
+        self._timeout = timeout
         self.process: LocalProcess | None = None
         self._on_event = on_event
         self._expected: dict[str, trio.Event] = {}
@@ -57,6 +58,30 @@ class QemuGuest:
         await self.monitor.connect(tls_dir)
         self.process = LocalProcess.behind(self.monitor.socket.socket)
         self.fence = Fence(self.address, self.process, fence, timeout=fence_timeout)
+
+    async def connect_again(self, tls_dir: str) -> Monitor:
+        """Connect to the monitor once more, whose connection was lost; gives what is to be `monitor`.
+
+        A QEMU that lives always takes the connection, so one that is refused is not tried again. Raises
+        MonitorError for that, and where another process answers: that is another guest.
+        """
+        monitor = Monitor(self.monitor.address, self._take, timeout=self._timeout)
+        try:
+            await monitor.connect(tls_dir)
+            self._check_same(monitor)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await monitor.aclose()
+            raise
+        return monitor
+
+    def _check_same(self, monitor: Monitor) -> None:
+        found = LocalProcess.behind(monitor.socket.socket)
+        pid = None if found is None else found.pid
+        if found is not None:
+            found.close()
+        if pid != (None if self.process is None else self.process.pid):
+            raise MonitorError(f"{self.address}: another process answers now: that is another guest")
 
     @property
     def dead(self) -> bool:
@@ -126,12 +151,12 @@ class QemuGuest:
         """
         with trio.move_on_after(patience):
             while True:
-                if await self.colo_mode() != _COLO_NONE:
+                if await self.colo_mode() != COLO_NONE:
                     # Refused when it is said again, which is for a guest that is only on its way into COLO.
                     with suppress(MonitorRefused):
                         await self.monitor.execute("x-colo-lost-heartbeat")
                 # In this order: it stops for a moment while it leaves the pair.
-                elif await self.status() == _RUNNING:
+                elif await self.status() == RUNNING:
                     return
                 await trio.sleep(_LOOK_AGAIN)
         raise MonitorTimeout(

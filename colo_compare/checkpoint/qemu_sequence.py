@@ -133,6 +133,9 @@ class Sequence:
         self._secondary_left = False  # it is in COLO no more
         self._has_loaded = False  # in this checkpoint the secondary has stopped and resumed
         self._primary_early = False  # the primary's resumption was seen before the secondary's
+        self._unseen: set[int] = set()  # sides whose events do not reach us now
+        self._doubtful = False  # in this checkpoint the secondary's events may have been missed
+        self._missed = False  # while one side was unseen, the other one took part in a checkpoint not ours
         self._silent = False  # nobody waits for the result
         self._foreign = False  # QEMU began this one by itself
         self._wanted = False  # one more was asked for
@@ -210,7 +213,9 @@ class Sequence:
             if self.state == STOPPING:
                 self._set(DRAINING, math.inf)
                 return [ReportPaused()]
-        if self.state == IDLE and not self._primary_runs and not self._secondary_runs:
+        if self.state == IDLE and self._unseen - {side}:
+            self._missed = True
+        elif self.state == IDLE and not self._primary_runs and not self._secondary_runs:
             # Both, and not by us: a checkpoint. (The primary alone: somebody's `stop`.)
             self._reset(foreign=True)
             self._set(DRAINING, math.inf)
@@ -225,6 +230,9 @@ class Sequence:
         self._pause = max(at - self._stopped_at, 0.0)
         if self.state == LOADED:
             return self._commit(now)
+        if self.state == COPYING and (self._doubtful or SECONDARY in self._unseen):
+            self._primary_early = True
+            return self._loaded(now)  # without it the primary would not have resumed
         if self.state == COPYING:
             # The secondary's came before it, on another connection. It will be here in a moment.
             self._primary_early = True
@@ -256,6 +264,36 @@ class Sequence:
                 + self._end()
             )
         return [Examine("the secondary has left COLO: its connection to the primary broke")]
+
+    # What QEMU could not tell
+
+    def lost_sight(self, side: int) -> None:
+        """Note that a guest's events do not reach us from now on, though it may live."""
+        self._unseen.add(side)
+
+    def returned(self, side: int, runs: bool, at: float, now: float) -> list[Step]:
+        """Note that they do again; `runs`: whether its vCPUs run now."""
+        self._unseen.discard(side)
+        if self.state == IDLE and self._missed:
+            return [Examine("a checkpoint was made that the proxy could not follow")]
+        if side == SECONDARY:
+            self._doubtful = self.state == COPYING
+            self._secondary_runs = runs
+            return []
+        if runs != self._primary_runs:
+            told = self.resumed if runs else self.stopped
+            return told(PRIMARY, at, now)
+        return self._say_again()
+
+    def _say_again(self) -> list[Step]:
+        """Repeat what the primary may not have heard; it does no harm if it did."""
+        if self.state == STOPPING:
+            return [StopPrimary()]
+        if self.state == COPYING and self._secondary_runs and not self._has_loaded:
+            return [Trigger()]
+        if self.state == RESUMING and not self._primary_runs:
+            return [ContinuePrimary()]
+        return []
 
     # What the shell found out
 
@@ -302,7 +340,7 @@ class Sequence:
 
     def _reset(self, *, foreign: bool) -> None:
         self._foreign = foreign
-        self._silent = self._has_loaded = self._primary_early = False
+        self._silent = self._has_loaded = self._primary_early = self._doubtful = False
 
     def _loaded(self, now: float) -> list[Step]:
         self._set(LOADED, now + self.limit)

@@ -1,15 +1,16 @@
 """Life and death of the guests of a QEMU pair: who lives, who is to blame, and who is dead for sure."""
 
 import logging
+import time
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from colo_compare.checkpoint.qemu_blame import LIVES, blame, is_well
-from colo_compare.checkpoint.qemu_guest import QemuGuest
+from colo_compare.checkpoint.qemu_guest import COLO_NONE, RUNNING, QemuGuest
 from colo_compare.checkpoint.qemu_sequence import COPYING
 from colo_compare.core.sides import PRIMARY, SECONDARY, SIDE_NAMES
-from colo_compare.errors import CheckpointerError
+from colo_compare.errors import CheckpointerError, MonitorError
 
 if TYPE_CHECKING:
     from colo_compare.checkpoint.qemu import QemuCheckpointer
@@ -32,13 +33,58 @@ class Watch:
                 await guest.wait_until_gone()
             if guest.dead:
                 await self._lose(guest, "")
-            elif not self._backend.ready:
-                if guest.monitor.gone.is_set():
-                    logger.error("nothing is known any more of the only guest left: %s", guest.address)
+            elif guest.monitor.gone.is_set():
+                if not await self._return_to(guest) and not await self._suspect(guest):
                     return
-            elif guest.monitor.gone.is_set() or not is_well(await guest.vitality(), copying=self._copying):
-                await self.examine("its monitor does not answer", None)
-                await trio.sleep(self._backend.options.heartbeat_interval)
+            elif (
+                self._backend.ready
+                and not is_well(await guest.vitality(), copying=self._copying)
+                and not guest.monitor.gone.is_set()  # lost while it was asked: that is looked at above
+            ):
+                await self._suspect(guest)
+
+    async def _suspect(self, guest: QemuGuest) -> bool:
+        """Find out whether a guest that does not answer is to blame; False: there is nobody else."""
+        if not self._backend.ready:
+            logger.error("nothing is known any more of the only guest left: %s", guest.address)
+            return False
+        await self.examine("its monitor does not answer", None)
+        await trio.sleep(self._backend.options.heartbeat_interval)
+        return True
+
+    async def _return_to(self, guest: QemuGuest) -> bool:
+        """Connect again to a guest whose monitor was lost, though it may live; say whether it is the same.
+
+        What it told meanwhile is lost, so it is asked.
+        """
+        backend = self._backend
+        side = backend.side_of(guest)
+        if side is None:
+            return False
+        sequence = backend.sequence if backend.ready else None
+        if sequence is not None:
+            sequence.lost_sight(side)
+        try:
+            monitor = await guest.connect_again(backend.options.tls_dir)
+        except MonitorError as error:
+            logger.info("%s", error)
+            return False
+        await guest.monitor.aclose()
+        guest.monitor = monitor
+        backend.read(guest)
+        try:
+            mode, status = await guest.colo_mode(), await guest.status()
+        except MonitorError as error:
+            logger.info("%s", error)
+            return False
+        if mode != (COLO_NONE if sequence is None else SIDE_NAMES[side]):
+            logger.error("%s: it was in COLO as %s, and is as %s now", guest.address, SIDE_NAMES[side], mode)
+            await monitor.aclose()
+            return False
+        logger.warning("%s: the connection to its monitor was lost, and is there again", guest.address)
+        if sequence is not None:
+            backend.add(sequence.returned(side, status == RUNNING, time.time(), trio.current_time()))
+        return True
 
     @property
     def _copying(self) -> bool:

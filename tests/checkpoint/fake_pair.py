@@ -37,10 +37,14 @@ class FakeQemu:
         self._breaths = 0
         self.locked = False  # only what is out-of-band does
         self.refuses: set[str] = set()
+        self.dead = False
         self._peer: Peer | None = None
 
     async def talk(self, peer: Peer) -> None:
         """Serve one client."""
+        if self.dead:
+            await peer.stream.aclose()
+            return
         major, minor, micro = self.version
         greeting = {
             "QMP": {
@@ -71,6 +75,11 @@ class FakeQemu:
             await self._peer.say(self._peer.event(name, **data))
 
     async def die(self) -> None:
+        """End the connection, and take no other."""
+        self.dead = True
+        await self.hang_up()
+
+    async def hang_up(self) -> None:
         """End the connection."""
         assert self._peer is not None
         await self._peer.stream.aclose()

@@ -223,6 +223,29 @@ async def test_it_advises_none_where_the_operator_wants_none(running: Running) -
         assert backend.advised_interval() == math.inf
 
 
+@pytest.mark.parametrize("side", SIDE_NAMES[PRIMARY:])
+async def test_a_monitor_that_hangs_up_is_called_again(
+    pair: FakePair, running: Running, side: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as (backend, proxy):
+        await backend.request(request())
+        await getattr(pair, side).hang_up()
+        await until(lambda: "is there again" in caplog.text)
+        await backend.request(request(2))
+        assert backend.ready
+    assert proxy.reports[-1] == "committed 2"
+    assert pair.fenced == []
+
+
+async def test_a_monitor_behind_which_another_guest_is_now_is_none(pair: FakePair, running: Running) -> None:
+    async with running() as (backend, proxy):
+        await backend.request(request())
+        pair.secondary.mode = "none"
+        await pair.secondary.hang_up()
+        await proxy.wait_for("lost secondary")
+    assert pair.fenced == [f"secondary {pair.secondary.address}"]
+
+
 # Making a pair
 
 

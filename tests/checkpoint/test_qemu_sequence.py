@@ -71,6 +71,13 @@ class Pair:
     def lose(self, side: int, detail: str = "dead") -> list[Step]:
         return self.sequence.lost(side, detail, self.tick())
 
+    def lose_sight(self, side: int) -> None:
+        self.sequence.lost_sight(side)
+
+    def return_to(self, side: int, *, runs: bool) -> list[Step]:
+        now = self.tick()
+        return self.sequence.returned(side, runs, now + 1e9, now)
+
     def refuse(self) -> list[Step]:
         return self.sequence.refused("no", self.tick())
 
@@ -352,6 +359,71 @@ def test_long_checkpoints_make_it_patient(pair: Pair) -> None:
 # Whatever happens
 
 
+@pytest.mark.parametrize("side", [PRIMARY, SECONDARY])
+def test_out_of_sight_while_nothing_happens(pair: Pair, side: int) -> None:
+    pair.lose_sight(side)
+    assert pair.return_to(side, runs=True) == []
+    pair.get_to(COPYING)
+
+
+@pytest.mark.parametrize(("side", "other"), [(PRIMARY, SECONDARY), (SECONDARY, PRIMARY)])
+def test_a_checkpoint_of_somebody_else_that_was_not_seen(pair: Pair, side: int, other: int) -> None:
+    pair.lose_sight(side)
+    assert pair.stop(other) == []
+    assert pair.resume(other) == []
+    assert [type(step) for step in pair.return_to(side, runs=True)] == [Examine]
+
+
+def test_the_primary_s_stop_was_not_seen(pair: Pair) -> None:
+    pair.get_to(STOPPING).lose_sight(PRIMARY)
+    assert pair.return_to(PRIMARY, runs=False) == [ReportPaused()]
+    assert pair.state == DRAINING
+
+
+@pytest.mark.parametrize(
+    ("state", "runs", "step"),
+    [(STOPPING, True, StopPrimary()), (COPYING, False, Trigger()), (RESUMING, False, ContinuePrimary())],
+)
+def test_what_the_primary_may_not_have_heard_is_said_again(
+    pair: Pair, state: str, runs: bool, step: Step
+) -> None:
+    if state == RESUMING:
+        pair.get_to(DRAINING).cancel()
+    else:
+        pair.get_to(state)
+    pair.lose_sight(PRIMARY)
+    assert pair.return_to(PRIMARY, runs=runs) == [step]
+
+
+def test_the_secondary_copies_already_when_the_primary_is_seen_again(pair: Pair) -> None:
+    pair.get_to(COPYING).lose_sight(PRIMARY)
+    assert pair.stop(SECONDARY) == []
+    assert pair.return_to(PRIMARY, runs=False) == []
+
+
+def test_the_primary_s_resumption_was_not_seen(pair: Pair) -> None:
+    pair.get_to(LOADED).lose_sight(PRIMARY)
+    assert pair.return_to(PRIMARY, runs=True) == [ReportCommitted(1.0)]
+    assert pair.state == IDLE
+
+
+@pytest.mark.parametrize("returns", [False, True])
+@pytest.mark.parametrize("runs", [False, True])
+def test_the_primary_tells_what_the_secondary_could_not(pair: Pair, returns: bool, runs: bool) -> None:
+    pair.get_to(COPYING).lose_sight(SECONDARY)
+    if returns:
+        assert pair.return_to(SECONDARY, runs=runs) == []
+    assert pair.resume(PRIMARY) == [ReportLoaded(), ReportCommitted(0.5 + 0.25 * returns)]
+    assert pair.state == IDLE
+
+
+def test_what_the_secondary_tells_after_its_return_counts(pair: Pair) -> None:
+    pair.get_to(COPYING).lose_sight(SECONDARY)
+    pair.return_to(SECONDARY, runs=False)
+    assert pair.resume(SECONDARY) == [ReportLoaded()]  # it stood still, so it runs from the new state
+    assert pair.resume(PRIMARY) == [ReportCommitted(1.0)]
+
+
 class AnyLife(RuleBasedStateMachine):
     """Any order of events: reports keep to the contract, and a trigger is only given to a stopped primary."""
 
@@ -413,6 +485,14 @@ class AnyLife(RuleBasedStateMachine):
     @rule(side=st.sampled_from([PRIMARY, SECONDARY]))
     def lose(self, side: int) -> None:
         self.take(self.pair.lose(side))
+
+    @rule(side=st.sampled_from([PRIMARY, SECONDARY]))
+    def lose_sight(self, side: int) -> None:
+        self.pair.lose_sight(side)
+
+    @rule(side=st.sampled_from([PRIMARY, SECONDARY]), runs=st.booleans())
+    def return_to(self, side: int, runs: bool) -> None:
+        self.take(self.pair.return_to(side, runs=runs))
 
     @invariant()
     def the_timer_is_ahead_or_off(self) -> None:

@@ -30,6 +30,7 @@ class Machine:
         self.qmp_port = 4440 + ord(name[0])  # on the namespace's loopback
         self.qmp = directory / f"{name}.qmp"
         self.spare_qmp = directory / f"{name}.spare"  # for others; a socket serves one client at a time
+        self.free_qmp = directory / f"{name}.free"  # for one more of them
         self.migration = directory / f"{name}.migration"
         self._serial = directory / f"{name}.serial"
         self._log = directory / f"{name}.log"
@@ -63,6 +64,7 @@ class Machine:
             "-qmp", f"unix:{self.qmp},server=on,wait=off",
             "-qmp", f"tcp:127.0.0.1:{self.qmp_port},server=on,wait=off",
             "-qmp", f"unix:{self.spare_qmp},server=on,wait=off",
+            "-qmp", f"unix:{self.free_qmp},server=on,wait=off",
             "-netdev", f"tap,id=n0,ifname={self.name},script=no,downscript=no,vhost=off,vnet_hdr={headers}",
             "-device", f"virtio-net-pci,netdev=n0,mac={MAC}",
             *extra,
