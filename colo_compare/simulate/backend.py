@@ -28,7 +28,7 @@ from colo_compare.checkpoint.memory.states import (
 from colo_compare.core.sides import PRIMARY, SECONDARY
 from colo_compare.errors import CheckpointerError, CheckpointFailed, PromotionFailed
 from colo_compare.simulate.channels import TO_PRIMARY, TO_SECONDARY, Channel
-from colo_compare.simulate.hosts import PAGE, PAGES
+from colo_compare.simulate.hosts import PAGE
 from colo_compare.simulate.receiver import Receiver, differing
 from colo_compare.simulate.schedule import Alarm, Cancelled, Process, Schedule, Steps
 from colo_compare.simulate.seat import Seat
@@ -81,16 +81,17 @@ class Session:
         self._backend: Final = backend
         wiring = backend.wiring
         schedule = backend.schedule
+        size = len(backend.primary.guest.memory)
         self.outgoing: Final = Outgoing(
             number.to_bytes(16, "big"),
             channels=wiring.channels,
             page_size=PAGE,
-            size=PAGE * PAGES,
+            size=size,
             timeout=wiring.timeout,
             now=schedule.now,
         )
-        self.backlog: Final = Backlog(PAGES)
-        self.reference: Final = bytearray(PAGE * PAGES)  # the memory as the tracker saw it last
+        self.backlog: Final = Backlog(size // PAGE)
+        self.reference: Final = bytearray(size)  # the memory as the tracker saw it last
         self.channels: Final[list[Channel]] = []
         self._writers: Final[list[MessageWriter]] = []
         self._alarm: Final = Alarm(schedule, self._deadline, self._ring)

@@ -4,7 +4,7 @@ import random
 from typing import Final
 
 from colo_compare.simulate.hosts import Machine, client_end
-from colo_compare.simulate.packets import ACK, ICMP, ICMP6, SYN, UDP, Seen
+from colo_compare.simulate.packets import ACK, ICMP, ICMP6, SYN, UDP, look
 from colo_compare.simulate.service import (
     ANSWER,
     CALL_BACK,
@@ -130,7 +130,7 @@ class Client(Machine):
 
     def receive(self, frame: bytes, now: float) -> list[bytes]:
         """Take a frame. Raises Contradiction."""
-        seen = Seen(frame)
+        seen = look(frame)
         if seen.problem:
             raise Contradiction(f"the client got a frame with a wrong {seen.problem}")
         if seen.protocol in (ICMP, ICMP6):

@@ -18,6 +18,7 @@ from colo_compare.simulate.packets import (
     UDP,
     End,
     Seen,
+    look,
     options,
 )
 from colo_compare.simulate.service import (
@@ -36,8 +37,7 @@ from colo_compare.simulate.service import (
 from colo_compare.simulate.tcp import Contradiction, Segment, Socket
 
 PAGE: Final = 1024
-PAGES: Final = 384
-"""A guest's memory: small pages, so that even a small state has many."""
+"""Bytes; small, so that even a small state has many pages."""
 _FORMAT: Final = 2  # of marshal: the last one without references, which depend on who else holds an object
 _LENGTH: Final = 4
 _ROUNDING: Final = 1e-9
@@ -147,14 +147,15 @@ class Guest(Machine):
     its time and its data, which differ between any two machines.
     """
 
-    def __init__(self, end: End, seed: int, times: bool, tag: int) -> None:
+    def __init__(self, end: End, seed: int, times: bool, tag: int, pages: int) -> None:
+        """`pages`: of its memory."""
         super().__init__(end, seed, times)
         self.tag = tag
         self.think = 0.0  # seconds that it thinks before it answers, at most
         self.serve_at = math.inf
         self.history = History()
         self.datagrams: dict[bytes, bytes] = {}  # answers by request: a repeated one gets the same again
-        self.memory: Final = bytearray(PAGE * PAGES)
+        self.memory: Final = bytearray(PAGE * pages)
 
     # Its state, as memory and device state
 
@@ -206,7 +207,7 @@ class Guest(Machine):
 
     def receive(self, frame: bytes, now: float) -> list[bytes]:
         """Take a frame. Raises Contradiction for one that no honest network can bring."""
-        seen = Seen(frame)
+        seen = look(frame)
         if seen.problem:
             raise Contradiction(f"a guest got a frame with a wrong {seen.problem}")
         if seen.protocol in (ICMP, ICMP6):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 from colo_compare.core.actions import Event
 from colo_compare.core.settings import PROTECT
 from colo_compare.core.sides import PRIMARY
-from colo_compare.simulate.packets import ACK, FIN, ICMP6, RST, SYN, TCP, UDP, Seen
+from colo_compare.simulate.packets import ACK, FIN, ICMP6, RST, SYN, TCP, UDP, Seen, look
 from colo_compare.simulate.service import REQUEST
 from colo_compare.simulate.shell import Observer
 from colo_compare.simulate.tcp import Contradiction, Socket, unwrap
@@ -47,7 +47,7 @@ class Oracle(Observer):
             self._world.note_frame(role, True, data)
         if role != PRIMARY:
             return
-        seen = Seen(data)
+        seen = look(data)
         flow = (seen.protocol, seen.source_port, seen.target_port)
         new = True
         span = 0
@@ -71,7 +71,7 @@ class Oracle(Observer):
             self._world.note_frame(0, False, data)
         if data[12:14] == b"\x08\x06" or (data[12] == 0x86 and data[20] == ICMP6 and data[54] == 136):
             return  # the proxy announces where the guest is
-        seen = Seen(data)
+        seen = look(data)
         if kind:
             self._flushed(seen)
         else:

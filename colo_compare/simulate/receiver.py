@@ -28,7 +28,7 @@ from colo_compare.checkpoint.memory.page_map import PageMap, Run, count_pages
 from colo_compare.checkpoint.memory.reader import MessageReader
 from colo_compare.checkpoint.memory.states import AT_BROKEN, AT_ENDED, Sends
 from colo_compare.simulate.channels import TO_PRIMARY, TO_SECONDARY, Channel
-from colo_compare.simulate.hosts import PAGE, PAGES
+from colo_compare.simulate.hosts import PAGE
 from colo_compare.simulate.schedule import Alarm, Process, Schedule, Steps
 from colo_compare.simulate.seat import Seat
 
@@ -41,7 +41,7 @@ def differing(one: bytearray, other: bytearray) -> list[Run]:
     if one == other:
         return runs
     # Slices are copied first; to compare views would look at each byte as an object.
-    for block in range(0, PAGES * PAGE, 16 * PAGE):
+    for block in range(0, len(one), 16 * PAGE):
         if one[block : block + 16 * PAGE] == other[block : block + 16 * PAGE]:
             continue
         for at in range(block, block + 16 * PAGE, PAGE):
@@ -61,13 +61,13 @@ class Receiver:
         self.schedule: Final = schedule
         self.seat: Final = seat
         self.chance: Final = chance
-        self.cache: Final = bytearray(PAGE * PAGES)
+        self.cache: Final = bytearray(len(seat.guest.memory))
         self.spoilt = ""  # why the guest has no complete state any more
         self.promoted = False
         self.applied_states = 0
         self._patience: Final = patience
         self._applied = NOTHING_APPLIED
-        self._written: Final = PageMap(PAGES)
+        self._written: Final = PageMap(len(self.cache) // PAGE)
         self._session: _Session | None = None
         self._waiting: deque[tuple[Channel, Hello, _Greeting]] = deque()
 

@@ -115,6 +115,7 @@ class Scenario:
     wiring: Wiring
     guests: tuple[GuestTraits, ...]  # in the order in which they come; the last one stands for all others
     client_mss: int
+    pages: int  # of a guest's memory
     room: int  # receive buffer of each socket, bytes; the client takes answers whole
     same_isn: bool  # both guests draw the same numbers
     port_room: int
@@ -180,6 +181,7 @@ def draw(seed: int) -> Scenario:
         ),
         guests=tuple([_traits(chance, big) for _ in range(3)]),
         client_mss=chance.choice((50, 100, 400)),
+        pages=384 if big else 96,
         room=60000 if big else 3000,
         same_isn=chance.random() < 0.1,
         port_room=chance.choice((1024, 1024, 16)),

@@ -7,6 +7,7 @@ it says next, on whichever connection.
 
 import struct
 import zlib
+from functools import lru_cache
 from typing import Final
 
 from colo_compare.simulate.tcp import Contradiction
@@ -32,6 +33,7 @@ UNITS: Final = {FIXED: 40, DRAWN: 40, HALVES: 400, UPLOAD: 40, CALL_BACK: 40, RE
 _CHAINED: Final = struct.Struct(">II")
 
 
+@lru_cache(maxsize=256)
 def body(name: int, length: int) -> bytes:
     """Give bytes that nothing else consists of."""
     pattern = b"%04x-%04x " % (name & 0xFFFF, (name * 40503) & 0xFFFF)

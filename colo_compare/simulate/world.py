@@ -23,6 +23,7 @@ from colo_compare.simulate.tcp import Contradiction
 from colo_compare.wire.frame import OPAQUE, parse_frame
 
 PATIENCE: Final = 60.0  # virtual seconds in which everything must be done once nothing befalls the world
+_LOOK_EVERY: Final = 8  # things, for whether all is done
 STEPS: Final = 60_000  # more things than any run needs
 
 
@@ -78,7 +79,7 @@ class World:
         self._guests += 1
         seed = self._isn_seed if self.scenario.same_isn else self._chance.getrandbits(32)
         tag = (self._guests % 8) << 13
-        guest = Guest(guest_end(self.scenario.version), seed, self.scenario.times, tag)
+        guest = Guest(guest_end(self.scenario.version), seed, self.scenario.times, tag, self.scenario.pages)
         _give(guest, traits, self.scenario.room)
         seat = Seat(self.schedule, guest, f"guest {self._guests}")
         port = Port(seat.name, role, self.scenario.port_room)
@@ -417,7 +418,7 @@ class World:
             if self.lost_service:
                 return
             if not self._pending:
-                if self.client.done and self._settled():
+                if schedule.steps % _LOOK_EVERY == 0 and self.client.done and self._settled():
                     break
                 limit = max(self._last_event, self._disturbed_until) + PATIENCE
             if not schedule.step(limit if not self._pending else math.inf):
