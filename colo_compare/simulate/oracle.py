@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Final
 
-from colo_compare.core.actions import Event
+from colo_compare.core.actions import CheckpointCommitted, Event, ModeChanged
 from colo_compare.core.settings import PROTECT
-from colo_compare.core.sides import PRIMARY
+from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
 from colo_compare.simulate.packets import ACK, FIN, ICMP6, RST, SYN, TCP, UDP, Seen, look
 from colo_compare.simulate.service import REQUEST
 from colo_compare.simulate.shell import Observer
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _HALF: Final = 1 << 31
 _MASK: Final = 0xFFFFFFFF
 _ACCOUNT_EVERY: Final = 8  # calls of the core
+_ROOMY: Final = 1 << 20  # bytes of a flow that may be kept, of which no scenario has as many
+_BURST: Final = 1000  # bytes that surely fit in what is mirrored again at once
 
 Flow = tuple[int, int, int]  # protocol, guest's port, client's port
 
@@ -33,11 +35,24 @@ class Oracle(Observer):
         self._calls = 0
         self._covered: set[int] = set()
         self._before: dict[tuple[int, int], int] = {}
+        # What a promotion must flush: of each flow, the place up to which the secondary has said something
+        # since it was loaded, and when; what the primary had said of it; and what the client was sent.
+        self._said: dict[tuple[int, int], tuple[int, float]] = {}
+        self._said_first: dict[tuple[int, int], int] = {}  # by the primary
+        self._reached: dict[tuple[int, int], int] = {}
+        self._flush_due = False
+        # What a commit must mirror again: of each flow of the client, the place up to which the primary, and
+        # in this call of the core the secondary, were sent something.
+        self._forwarded: dict[tuple[int, int], int] = {}
+        self._repeated: dict[tuple[int, int], int] = {}
+        self._repetition_due = False
+        self._promotions = 0
         self.released_frames = 0
 
     def forget(self) -> None:
         """Note that the proxy, or its primary, is another one from now on."""
         self._waiting, self._newest = {}, {}
+        self._forwarded = {}
 
     # Frames
 
@@ -45,9 +60,12 @@ class Oracle(Observer):
         """Note what the primary says."""
         if self._world.tracing:
             self._world.note_frame(role, True, data)
-        if role != PRIMARY:
+        if role == CLIENT:
             return
         seen = look(data)
+        if role == SECONDARY:
+            self._note_said(seen)
+            return
         flow = (seen.protocol, seen.source_port, seen.target_port)
         new = True
         span = 0
@@ -58,11 +76,37 @@ class Oracle(Observer):
             new = span > 0 and (flow not in self._newest or 0 < (end - self._newest[flow]) & _MASK < _HALF)
             if new:
                 self._newest[flow] = end
+                socket = self._world.primary.guest.sockets.get(seen.ports)
+                if socket is not None:
+                    self._said_first[seen.ports] = unwrap(seen.seq, socket.isn, socket.una) + span
         waiting = self._waiting.get(flow)
         if waiting is None:
             self._waiting[flow] = [(seen.tag, new, span)]
         else:
             waiting.append((seen.tag, new, span))
+
+    def _note_said(self, seen: Seen) -> None:
+        seat = self._world.secondary
+        if seen.protocol != TCP or not seen.payload or seat is None:
+            return
+        socket = seat.guest.sockets.get(seen.ports)
+        if socket is not None:
+            end = unwrap(seen.seq, socket.isn, socket.una) + len(seen.payload)
+            if end > self._said.get(seen.ports, (0, 0.0))[0]:
+                self._said[seen.ports] = (end, self._world.schedule.now)
+
+    def mirrored(self, role: int, data: bytes) -> None:
+        """Note which of the client's bytes a guest is sent."""
+        if self._world.tracing:
+            self._world.note_frame(role, False, data)
+        seen = look(data)
+        if seen.protocol != TCP or not seen.payload:
+            return
+        socket = self._world.client.sockets.get(seen.ports)
+        if socket is not None:
+            end = unwrap(seen.seq, socket.isn, socket.una) + len(seen.payload)
+            places = self._forwarded if role == PRIMARY else self._repeated
+            places[seen.ports] = max(end, places.get(seen.ports, 0))
 
     def released(self, data: bytes, kind: str) -> None:
         """Hold what goes to the client against what the secondary knows. Raises Contradiction."""
@@ -77,6 +121,10 @@ class Oracle(Observer):
         else:
             self._in_order(seen)
         self._stands_behind(seen, kind)
+        isn = self._isn.get(seen.ports)
+        if seen.payload and isn is not None and seen.protocol == TCP:
+            reached = self._reached.get(seen.ports, 0)
+            self._reached[seen.ports] = max(reached, unwrap(seen.seq, isn, reached) + len(seen.payload))
 
     def _in_order(self, seen: Seen) -> None:
         waiting = self._waiting.get((seen.protocol, seen.source_port, seen.target_port), [])
@@ -161,6 +209,39 @@ class Oracle(Observer):
         self._calls += 1
         if self._calls % _ACCOUNT_EVERY == 0:
             self.check_account()
+        if self._flush_due:
+            self._flush_due = False
+            self._check_flush()
+        if self._repetition_due:
+            self._repetition_due = False
+            self._check_repetition()
+        self._repeated = {}
+
+    def _check_flush(self) -> None:
+        """Check that what the promoted guest had said has gone out at once (rule 8)."""
+        settings = self._world.scenario.settings
+        since = self._world.schedule.now - settings.compare_timeout
+        for ports, (end, at) in self._said.items():
+            isn, reached = self._isn.get(ports), self._reached.get(ports, 0)
+            alone = end > self._said_first.get(ports, 0) and at > since
+            if alone and isn is not None and reached < end and settings.max_flow_bytes >= _ROOMY:
+                raise Contradiction(f"the survivor had said {end} of {ports}, the client was sent {reached}")
+        self._said, self._said_first = {}, {}
+
+    def _check_repetition(self) -> None:
+        """Check that a new state is told what the client had sent and it has not got (rule 7)."""
+        seat = self._world.secondary
+        if seat is None or not seat.alive or self._world.scenario.settings.max_flow_bytes < _ROOMY:
+            return
+        for (local, remote), end in self._forwarded.items():
+            socket = seat.guest.sockets.get((remote, local))
+            if socket is None or not socket.established or socket.was_reset:
+                continue
+            told = max(socket.rcv, self._repeated.get((local, remote), 0))
+            if told < end and end - socket.rcv < _BURST:
+                raise Contradiction(
+                    f"of {(local, remote)} the new state was told {told}, the client sent {end}"
+                )
 
     def check_account(self) -> None:
         """Received = released + held + discarded (rule 10), and nothing grows without limit."""
@@ -174,6 +255,8 @@ class Oracle(Observer):
             raise Contradiction(f"{held} frames are held, {limit} may be")
         if held == 0 and not proxy.wants(PRIMARY):
             raise Contradiction("nothing is held, and the primary is not read")
+        if counters.discarded["failover"] and not self._promotions:
+            raise Contradiction("frames were discarded, and nobody has died")
         if counters.discarded["superseded"] or counters.discarded["unusable"]:
             raise Contradiction("frames were discarded for a reason that this world does not have")
 
@@ -181,6 +264,11 @@ class Oracle(Observer):
 
     def told(self, event: Event) -> None:
         """Note what the core tells."""
+        if isinstance(event, CheckpointCommitted):
+            self._said = {}
+            self._repetition_due = True
+        elif isinstance(event, ModeChanged):
+            self._forwarded = {}  # of what went to a guest that was alone, nothing is kept
         self._world.note(f"core: {event}")
 
     def promoted(self) -> None:
@@ -190,6 +278,8 @@ class Oracle(Observer):
             for (local, remote), socket in self._world.client.sockets.items()
             if socket.ts_recent is not None
         }
+        self._promotions += 1
+        self._flush_due = True
         self._covered = {tag for waiting in self._waiting.values() for tag, _, _ in waiting}
         self.forget()
         self._world.promoted()

@@ -52,6 +52,9 @@ class Observer:
     def released(self, data: bytes, kind: str) -> None:
         """Note that a frame goes to the client; `kind` is "" or "promotion"."""
 
+    def mirrored(self, role: int, data: bytes) -> None:
+        """Note that a frame goes to a guest, whose role this is."""
+
     def performed(self) -> None:
         """Note that the actions of one call of the core have been done."""
 
@@ -203,8 +206,12 @@ class Shell:
     def _send_all(self, actions: Actions, kind: str) -> None:
         for frame in actions.to_client:
             self.observer.released(frame.data, kind)
+        for frame in actions.to_primary:
+            self.observer.mirrored(PRIMARY, frame.data)
         self._send(self.primary, actions.to_primary)
         if self.secondary is not None:
+            for frame in actions.to_secondary:
+                self.observer.mirrored(SECONDARY, frame.data)
             self._send(self.secondary, actions.to_secondary)
         self._send(self.client, actions.to_client)
 
