@@ -4,7 +4,7 @@ import math
 import random
 
 from colo_compare.core.settings import Settings
-from tests.simulation.hosts import Machine
+from colo_compare.simulate.hosts import Machine
 from tests.simulation.world import COMPARING, LOADED, PAUSED, REQUESTED, World, unlucky
 
 CLIENT_WANTS = ("call", "call", "call", "call", "datagram", "datagram", "ping", "reset", "hang up")
@@ -72,8 +72,7 @@ class Life:
         if what == "reset":
             world.client.call(b"X", 0, pipelined=False)
         elif what == "hang up":
-            if world.client.calls:
-                world.client.hang_up(chance.choice(world.client.calls))
+            world.client.hang_up(chance.randrange(64))
         elif what == "call":
             kinds = bytes(chance.choice(b"GGUUDDC") for _ in range(chance.randint(1, 3)))
             world.client.call(kinds, chance.choice((0, 3, 10, 30)), chance.random() < 0.5)

@@ -13,13 +13,15 @@ from colo_compare.core.actions import Actions, SideLost
 from colo_compare.core.proxy import Proxy
 from colo_compare.core.settings import Settings
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
+from colo_compare.simulate.client import Client
+from colo_compare.simulate.hosts import Guest, Machine, guest_end
+from colo_compare.simulate.tcp import Contradiction
 from colo_compare.wire.frame import parse_frame
 from tests.frames import ACK, TCP, Dissected, dissect
-from tests.simulation.hosts import Client, Guest, Machine
-from tests.simulation.tcp_model import Contradiction
 
 PATIENCE = 60.0  # virtual seconds in which everything must be done once faults have stopped
 STEPS = 20_000
+PAGES = 96  # of a guest's memory
 
 COMPARING, REQUESTED, PAUSED, LOADED = "comparing", "requested", "paused", "loaded"
 
@@ -91,7 +93,8 @@ class World:
         self.to_proxy: dict[int, list[bytes]] = {CLIENT: [], PRIMARY: [], SECONDARY: []}
         self.from_proxy: dict[int, list[bytes]] = {CLIENT: [], PRIMARY: [], SECONDARY: []}
         self.checkpoint = COMPARING
-        self.snapshot: Guest | None = None
+        self.snapshot = b""  # the primary's memory as it was at the pause
+        self.device_state = b""
         self.paused_at = 0.0
         self.stands_behind = False  # the secondary has a state that a commit gave it
         self.shifted = False  # a promoted guest's connections keep their offsets
@@ -104,7 +107,8 @@ class World:
     def _new_guest(self) -> Guest:
         self.guests += 1
         seed = self.chance.getrandbits(32)
-        guest = Guest(seed, self.client.times, self.client.version, (self.guests % 8) << 13)
+        end, tag = guest_end(self.client.end.version), (self.guests % 8) << 13
+        guest = Guest(end, seed, self.client.times, tag, pages=PAGES)
         guest.scale = self.guest_scale if self.chance.random() < 0.95 else 5
         return guest
 
@@ -257,7 +261,8 @@ class World:
             self.perform(self.proxy.tell("paused", self._epoch(), self.now))
         else:
             self.checkpoint = PAUSED
-        self.snapshot = copy.deepcopy(self.primary)
+        self.device_state = self.primary.save(self.now)
+        self.snapshot = bytes(self.primary.memory)
         self.paused_at = self.now
         self.from_proxy[SECONDARY] = []  # the old secondary got it, or nobody did
 
@@ -274,10 +279,9 @@ class World:
         self.poll()
 
     def _copy(self) -> None:
-        assert self.snapshot is not None
         assert self.secondary is not None
-        self.secondary.copy_state(self.snapshot)
-        self.secondary.lag += self.now - self.paused_at
+        self.secondary.memory[:] = self.snapshot
+        self.secondary.load(self.device_state, self.now)
         self.stands_behind = True
 
     def commit(self) -> None:
@@ -328,7 +332,7 @@ class World:
         if self.checkpoint in (PAUSED, LOADED) and self.settings.reports_pause:
             self.primary.lag += self.now - self.paused_at
         self.checkpoint = COMPARING
-        self.snapshot = None
+        self.snapshot = b""
 
     def kill_secondary(self) -> None:
         self.perform(self.proxy.tell("lose_secondary", self.now))
@@ -341,7 +345,7 @@ class World:
         self.to_proxy[PRIMARY] = []
         self.from_proxy[PRIMARY] = []
         self.checkpoint = COMPARING
-        self.snapshot = None
+        self.snapshot = b""
         self.primary = self.secondary
         self.secondary = None
         self.stands_behind = False
@@ -401,9 +405,9 @@ class World:
                 machine.reading = True
                 machine.mss = 200
         self.client.act()
-        self.primary.read()
+        self.primary.serve()
         if self.secondary is not None:
-            self.secondary.read()
+            self.secondary.serve()
         self.poll()
         for _ in range(STEPS):
             links = self.links()
@@ -420,7 +424,7 @@ class World:
                 self.advance(due)
         else:
             raise Contradiction("frames without end")
-        self.client.check_history()
+        self.client.witness.check_history()
 
     def _twin(self) -> "World":
         return copy.deepcopy(self, {id(self.settings): self.settings})  # compiled, it cannot be copied
