@@ -164,6 +164,8 @@ class Oracle(Observer):
         seat = world.secondary
         if kind or seat is None or not seat.alive or world.shell.proxy.mode != PROTECT:
             return
+        if not world.shell.proxy.protected:
+            raise Contradiction(f"no commit stands behind this pair: {seen}")
         guest = seat.guest
         if seen.protocol == UDP:
             if guest.datagrams.get(seen.payload[: REQUEST.size]) != seen.payload:
