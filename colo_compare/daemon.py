@@ -23,6 +23,7 @@ from colo_compare.logs import Log
 from colo_compare.loop import Loop
 from colo_compare.operate.captures import Captures, CaptureSettings
 from colo_compare.operate.methods import ControlMethods
+from colo_compare.operate.service_manager import ServiceManager
 from colo_compare.page import LivePage
 from colo_compare.ports import open_port
 from colo_compare.web import Pages
@@ -49,6 +50,7 @@ class Daemon:
         self._log = log
         self._checkpointer: Checkpointer = config.make_checkpointer()
         self._loop: Loop | None = None
+        self._manager = ServiceManager(environ)
         self.captures: Captures | None = None  # where a directory is configured for them
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -69,6 +71,7 @@ class Daemon:
         config = self._config
         urls = config.ports
         # First, as opening the ports may take a while: /readyz says so.
+        self._manager.tell("STATUS=opening the ports")
         await self._open_http(nursery)
         async with AsyncExitStack() as stack:
             client, primary, secondary = [
@@ -91,6 +94,7 @@ class Daemon:
             )  # fmt: skip
             if not is_compiled():
                 logger.info(PLAIN_NOTICE)
+            nursery.start_soon(self._manager.watch, self._loop)
             await self._loop.run(task_status)
 
     async def _open_control(self, nursery: trio.Nursery) -> None:
@@ -133,7 +137,9 @@ class Daemon:
         async for number in signals:
             logger.info("got %s", signal.Signals(number).name)
             if number == signal.SIGHUP:
+                self._manager.reloading()
                 self.reload()
+                self._manager.reloaded()
             elif self._loop is None:  # still opening its ports
                 everything.cancel()
             else:

@@ -21,6 +21,16 @@ _WHY_UNPROTECTED: Final = {
 }
 
 
+def verdict(loop: Loop) -> str:
+    """Give the state in one line: PROTECTED, or why not."""
+    proxy = loop.proxy
+    if proxy.protected:
+        text = f"PROTECTED, epoch {proxy.epoch}"
+    else:
+        text = f"UNPROTECTED: {_why_unprotected(proxy.mode, proxy.checkpoint_state)}"
+    return text + (", draining" if loop.draining else "") + (", stopping" if loop.stopping else "")
+
+
 def loop_status(loop: Loop, backend: str) -> dict[str, Any]:
     """Give the state of a loop: texts, numbers, booleans, lists and dictionaries of them."""
     proxy = loop.proxy

@@ -35,10 +35,10 @@ def write_config(
 class Rig:
     """A daemon between memory ports: what `colo-compare run` does, without the process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, environ: dict[str, str] | None = None) -> None:
         self.path = path
         self.config = load_config(path, {})
-        self.daemon = Daemon(path, {}, self.config, Log(sys.stderr))
+        self.daemon = Daemon(path, environ or {}, self.config, Log(sys.stderr))
         self.ended = trio.Event()
         self.error: Exception | None = None
         self.client, self.primary, self.secondary = [
