@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from colo_compare.cli import USAGE
 from colo_compare.core.sides import SECONDARY
 from colo_compare.operate.service_manager import ServiceManager
 from tests.daemon_rig import Rig as DaemonRig
