@@ -160,4 +160,6 @@ class Watch:
                 self._lost.discard(guest)  # it may still come back; until then nothing may take its place
                 return
             # The proxy can still cut it off from the clients, and the primary can serve them.
+        if self._backend.side_of(guest) != side:
+            return  # meanwhile the pair was dissolved, and there may be another one
         self._backend.add(self._backend.sequence.lost(side, why, trio.current_time()))

@@ -1,9 +1,12 @@
 """A QEMU guest that runs alone gets a new secondary: what can go wrong, and who is fenced then."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from colo_compare.core.sides import SECONDARY
 from colo_compare.errors import ConfigError, ProtectionFailed
@@ -190,3 +193,26 @@ async def test_it_is_not_running(pair: FakePair, make: Make) -> None:
     backend = make()
     with pytest.raises(ProtectionFailed, match="nothing is known"):
         await backend.protect(newcomer(backend, pair.secondary))
+
+
+async def test_a_slow_fence_of_the_old_secondary_says_nothing_of_the_new_one(
+    pair: FakePair, running: Running, tmp_path: Path
+) -> None:
+    """The backend fences what it found hung, and so does the proxy's farewell; then there is a new pair."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    slow = ("/bin/sh", "-c", f"mkdir {tmp_path}/first && cat {gate}; {pair.fence[2]}")
+    async with running(heartbeat_interval=SHORT, heartbeat_timeout=SHORT, fence=slow) as (backend, proxy):
+        await backend.request(request())
+        old = pair.secondary
+        old.hangs = True
+        await until((tmp_path / "first").exists)  # found, and being fenced
+        await backend.abandon(SECONDARY)
+        await backend.protect(newcomer(backend, await pair.bring(), fence=pair.fence))
+        await trio.to_thread.run_sync(gate.write_text, "", abandon_on_cancel=True)
+        await until(lambda: len(pair.fenced) == 2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert backend.ready
+        await backend.request(request(2))
+        assert "lost secondary" not in proxy.reports
+        assert proxy.reports[-1] == "committed 2"

@@ -87,6 +87,7 @@ class MemoryCheckpointer(Checkpointer):
         self.lost = ""  # why there is no pair any more
         self.busy = False  # a checkpoint is under way: nothing else is sent
         self.committed = 0
+        self._committed_before = 0  # this pair was made
         self.failed = 0
         self.presented: list[tuple[int, int]] = []  # pages and bytes sent before the pause, by channel
         self.last: dict[str, int | float] = {}  # what the last checkpoint cost
@@ -123,14 +124,16 @@ class MemoryCheckpointer(Checkpointer):
             try:
                 self._check_survivor()
                 self.tracker = self.guest.track(self.options.tracker, None)
-                async with trio.open_nursery() as self._pair:
-                    try:
-                        await self._make_pair(task_status)
-                        await self._keep_connected()
-                    except Exception as error:
-                        failure = error  # raised below: the nursery would make a group of it
-                    self._pair.cancel_scope.cancel()
-                self.tracker.close()
+                try:
+                    async with trio.open_nursery() as self._pair:
+                        try:
+                            await self._make_pair(task_status)
+                            await self._keep_connected()
+                        except Exception as error:
+                            failure = error  # raised below: the nursery would make a group of it
+                        self._pair.cancel_scope.cancel()
+                finally:
+                    self.tracker.close()
             finally:
                 self._formed = False
                 self.sender = None
@@ -155,6 +158,7 @@ class MemoryCheckpointer(Checkpointer):
         await self._connect()
         await self._send_ahead()
         self.lost = ""
+        self._committed_before = self.committed
         self._formed = True
         self._pair.start_soon(self._watch_primary)
         self._pair.start_soon(self._feel_pulse)
@@ -313,7 +317,7 @@ class MemoryCheckpointer(Checkpointer):
 
     async def lose_primary(self, why: str) -> None:
         """Kill a primary that does not do as it is told, where the secondary can take over."""
-        if not self.committed:
+        if self.committed == self._committed_before:
             logger.error("the primary does not work, and the secondary could not take over yet: %s", why)
             return
         try:

@@ -462,3 +462,20 @@ def test_times_of_no_length_are_refused(key: str) -> None:
 def test_an_endpoint_that_cannot_be_meant_is_refused(endpoint: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         MemoryCheckpointer(MemoryOptions(primary="/p", secondary=endpoint))
+
+
+async def test_the_primary_of_a_new_pair_is_not_killed_before_anybody_could_take_over(
+    together: Together, start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the pair before it had committed is nothing that this secondary has."""
+    async with together(timeout=Duration(0.3)) as pair:
+        await pair.checkpoint()
+        await pair.backend.abandon(SECONDARY)
+        third, endpoint = start("third"), f"unix:{tmp_path}/again.sock"
+        async with receiving(third.path, endpoint):
+            await pair.backend.protect(newcomer(pair, endpoint))
+            pair.primary.process.send_signal(signal.SIGSTOP)
+            assert await pair.checkpoint() == ["failed, intact"]
+            assert "the secondary could not take over yet" in caplog.text
+            assert pair.primary.alive
+            pair.primary.process.send_signal(signal.SIGCONT)
