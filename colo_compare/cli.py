@@ -91,11 +91,15 @@ class _Parser(argparse.ArgumentParser):
 
     fill: Callable[["_Parser"], None] | None = None
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Fill, then parse."""
+    def fill_now(self) -> None:
+        """Get the arguments."""
         if self.fill is not None:
             fill, self.fill = self.fill, None
             fill(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Fill, then parse."""
+        self.fill_now()
         return super().parse_known_args(args, namespace)
 
 
@@ -125,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         ("checkpoint", "ask for a checkpoint now", _fill_checkpoint),
         ("drain", "take nothing more from the client, and wait until nothing is held", _fill_drain),
         ("set", "change a setting of a running proxy, or its mode", _fill_set),
+        ("completion", "print what a shell needs to complete this command", _fill_completion),
     ):
         command = commands.add_parser(
             name,
@@ -136,6 +141,19 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--debug", action="store_true", help="show a traceback with an error")
         command.fill = fill
     return parser
+
+
+def full_parser() -> argparse.ArgumentParser:
+    """Give the parser with the arguments of every command, whose modules are imported for it."""
+    parser = _parser()
+    for command in _commands(parser):
+        command.fill_now()
+    return parser
+
+
+def _commands(parser: argparse.ArgumentParser) -> list[_Parser]:
+    choices = [action.choices for action in parser._actions if isinstance(action.choices, dict)]  # noqa: SLF001
+    return [command for group in choices for command in group.values()]
 
 
 # One function for each command: its arguments, and what runs it
@@ -240,3 +258,7 @@ def _fill_drain(parser: argparse.ArgumentParser) -> None:
 
 def _fill_set(parser: argparse.ArgumentParser) -> None:
     _fill_from("colo_compare.commands.set", parser)
+
+
+def _fill_completion(parser: argparse.ArgumentParser) -> None:
+    _fill_from("colo_compare.commands.completion", parser)
