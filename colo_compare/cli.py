@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         ("explain", "explain a divergence: what differed, and why", _fill_explain),
         ("capture", "write what passes on all three sides to a capture file", _fill_capture),
         ("extcap", "be an interface of Wireshark's", _fill_extcap),
+        ("suitability", "tell whether a workload suits COLO", _fill_suitability),
         ("promote", "move the service to the secondary", _fill_promote),
         ("protect", "give the guest that runs alone a new secondary", _fill_protect),
         ("checkpoint", "ask for a checkpoint now", _fill_checkpoint),
@@ -238,6 +239,10 @@ def _fill_capture(parser: argparse.ArgumentParser) -> None:
 
 def _fill_extcap(parser: argparse.ArgumentParser) -> None:
     _fill_from("colo_compare.commands.extcap", parser)
+
+
+def _fill_suitability(parser: argparse.ArgumentParser) -> None:
+    _fill_from("colo_compare.commands.suitability", parser)
 
 
 def _fill_promote(parser: argparse.ArgumentParser) -> None:

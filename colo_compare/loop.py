@@ -51,6 +51,7 @@ from colo_compare.operate.frames import FrameWatch
 from colo_compare.operate.history import EventHistory
 from colo_compare.ports.port import FramePort
 from colo_compare.protection import Protection
+from colo_compare.suitability.survey import Surveyor
 from colo_compare.wire.frame import Frame, parse_frame
 
 logger: Final = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Loop:
         self.history: Final = EventHistory()
         self.divergences: Final = Divergences()
         self.frames: Final = FrameWatch()
+        self.surveyors: list[Surveyor] = []
         self._nursery: trio.Nursery  # from `run` on
         self._error: Exception | None = None
         self.stopping = False
@@ -228,6 +230,8 @@ class Loop:
         frames = [parse_frame(data, header_len, inbound) for data in batch]
         if self.frames.ring is not None:
             self.frames.ring.note(link.role, False, frames)
+        for surveyor in self.surveyors:
+            surveyor.see(link.role, frames)
         self.proxy.receive(link.role, frames, trio.current_time())
         self.perform()
 
@@ -302,6 +306,7 @@ class Loop:
         self.divergences.note(event, self.primary.port.header_len, theirs)
         if isinstance(event, Divergence):
             self.frames.mark(event, self.divergences.cause_of(event.id))
+            self._survey(event)
         log_event(event)
         if isinstance(event, SideLost) and event.side == SECONDARY and self.secondary is not None:
             # The core's own decision (too many failures, no answer in time).
@@ -346,6 +351,23 @@ class Loop:
                 return
             self.proxy.handle_timer(trio.current_time())
             self.perform()
+
+    # Surveys
+
+    @contextmanager
+    def surveyed_by(self, surveyor: Surveyor) -> Iterator[None]:
+        """Let somebody see all frames and divergences for a while."""
+        self.surveyors.append(surveyor)
+        try:
+            yield
+        finally:
+            self.surveyors.remove(surveyor)
+
+    def _survey(self, event: Divergence) -> None:
+        for surveyor in self.surveyors:
+            record = self.divergences.get(event.id)
+            assert record is not None  # it is the newest
+            surveyor.diverge(record, event.at)
 
     # Changes
 

@@ -20,6 +20,7 @@ ENDING: Final = "ending"  # one side ended the connection where the other one we
 OPTIONS: Final = "options"  # the two handshakes agree to different things, or cannot be translated
 MID_STREAM: Final = "mid_stream"  # nobody has seen where this connection began
 CONTENT: Final = "content"  # none of these
+TLS: Final = "a TLS handshake: each side chooses random numbers and keys"  # the words for one kind of RANDOM
 UNEXAMINED: Final = "unexamined"  # too many at once to look at each
 
 _BY_REASON: Final = {
@@ -94,7 +95,7 @@ def _look(before: bytes, ours: bytes, theirs: bytes, now: float, is_start: bool)
     at = len(before)
     a, b = before + ours, before + theirs
     if is_start and before[:2] == b"\x16\x03":
-        return RANDOM, "a TLS handshake: each side chooses random numbers and keys"
+        return RANDOM, TLS
     if _match_over(_TIMES, a, at) and _match_over(_TIMES, b, at):
         return TIMESTAMP, "a time in text"
     numbers = _match_over(_DIGITS, a, at), _match_over(_DIGITS, b, at)

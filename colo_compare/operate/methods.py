@@ -19,6 +19,7 @@ from colo_compare.operate.frame_stream import stream_capture
 from colo_compare.operate.history import KEPT
 from colo_compare.ports import open_port
 from colo_compare.status import loop_status
+from colo_compare.suitability.watch import watch
 
 if TYPE_CHECKING:
     from colo_compare.daemon import Daemon
@@ -68,6 +69,11 @@ class _CaptureParams(msgspec.Struct, forbid_unknown_fields=True):
     before: bool = True  # begin with what is kept already
 
 
+class _SuitabilityParams(msgspec.Struct, forbid_unknown_fields=True):
+    duration: float = 600.0  # seconds
+    checkpoint_time: float = 0.05
+
+
 class ControlMethods:
     """What a client of the control socket may ask of one daemon."""
 
@@ -89,6 +95,7 @@ class ControlMethods:
             "divergences": self.divergences,
             "explain": self.explain,
             "capture": self.capture,
+            "suitability": self.suitability,
         }
 
     async def version(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -152,6 +159,11 @@ class ControlMethods:
         if wanted.seconds is not None and not 0 <= wanted.seconds < math.inf:
             raise ControlRefused(f"seconds must be 0 or more, not {wanted.seconds:g}")
         return stream_capture(self._daemon.loop.frames, wanted.seconds, wanted.before)
+
+    async def suitability(self, params: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        """Watch the traffic for a while, and give what a verdict is made of."""
+        wanted = _read(params, _SuitabilityParams)
+        return watch(self._daemon.loop, wanted.duration, wanted.checkpoint_time)
 
     async def checkpoint(self, params: dict[str, Any]) -> dict[str, Any]:
         """Ask for a checkpoint; gives the epoch that it will begin. Raises ControlRefused."""

