@@ -71,7 +71,7 @@ async def test_a_place_that_cannot_be_written(shell: Shell, tmp_path: Path) -> N
     assert shell.code == cli.USAGE
     text = await shell.run("capture", "-w", "/dev/full", "--seconds", "0")
     assert text == "colo-compare: the capture cannot be written: No space left on device\n"
-    assert await shell.run("capture", "--seconds", "-1") == (
+    assert await shell.run("capture", "-w", str(tmp_path / "x"), "--seconds", "-1") == (
         "colo-compare: seconds must be 0 or more, not -1\n"
     )
 
