@@ -360,8 +360,9 @@ class QemuCheckpointer(Checkpointer):
             await check_pair(survivor, guest, options.migrate_uri)
             await self._make_pair(survivor, guest, options)
         except BaseException:
-            with trio.CancelScope(shield=True):
-                await guest.aclose()
+            if SECONDARY not in self.guests:  # else it still has to be fenced, by what it was connected with
+                with trio.CancelScope(shield=True):
+                    await guest.aclose()
             raise
         self.options = options
         self._begin(survivor, guest)

@@ -149,6 +149,7 @@ async def test_a_new_guest_that_cannot_be_fenced(pair: FakePair, running: Runnin
         with pytest.raises(ProtectionFailed, match='the fence program "/bin/false" exited with 1'):
             await backend.protect(newcomer(backend, guest))
         assert not backend.ready
+        assert not backend.guests[SECONDARY].monitor.gone.is_set()
 
 
 async def test_without_a_monitor_nobody_knows_the_guest_that_is_left(

@@ -75,6 +75,13 @@ def bridge(*names: str) -> None:
         ip.link("add", ifname="bridge", kind="bridge")
         (index,) = ip.link_lookup(ifname="bridge")
         ip.link("set", index=index, state="up")
+    join_bridge(*names)
+
+
+def join_bridge(*names: str) -> None:
+    """Let interfaces of the namespace of this thread join the bridge."""
+    with IPRoute() as ip:
+        (index,) = ip.link_lookup(ifname="bridge")
         for name in names:
             (port,) = ip.link_lookup(ifname=name)
             ip.link("set", index=port, master=index)

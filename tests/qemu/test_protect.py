@@ -14,6 +14,7 @@ from colo_compare.demo.qemu.machine import Machine
 from colo_compare.demo.qemu.monitor import SpareMonitor
 from colo_compare.errors import ControlRefused
 from tests.qemu.client import ECHO, Connection, ask_datagrams, at, fetch
+from tests.qemu.drop_in import DropInLab, join_bridge
 
 TALK = b"are you there? " * 10
 QUARTER = len(BULK) // 4
@@ -157,3 +158,26 @@ def test_a_guest_that_cannot_be_meant_is_left_alone(pair: Callable[..., Lab]) ->
         with pytest.raises(ControlRefused, match="name the secondary's -incoming address"):
             call(lab.directory / "control.sock", "protect", params, timeout=60.0)
         assert stranger.alive
+
+
+def test_a_secondary_behind_filters_is_replaced(pair: Callable[..., Lab]) -> None:
+    """The sockets of its QEMU are where those of the lost one were: the proxy's ports find them again."""
+    lab = pair(DropInLab)
+    primary, secondary = lab.machines
+    with Connection(lab, ECHO) as connection:
+        assert connection.ask(TALK) == TALK
+        lose(lab, secondary)
+        assert connection.ask(TALK) == TALK
+        new = lab.bring()
+        lab.namespace.call(join_bridge, new.name)
+        changes = {"secondary": f"unix:{new.qmp}", "migrate_uri": f"unix:{new.migration}"}
+        call(lab.directory / "control.sock", "protect", {"set": changes}, timeout=60.0)
+        assert connection.ask(TALK) == TALK
+        lab.checkpoint()
+        before = lab.counters()["released"]["matched"]
+        assert connection.ask(TALK) == TALK
+        assert fetch(lab, "/bulk") == BULK
+        assert lab.counters()["released"]["matched"] > before
+        primary.kill()
+        assert connection.ask(TALK) == TALK
+    assert_sound(lab, new)
