@@ -30,7 +30,7 @@ class DiskLab(Lab):
         """Give the disks, as docs/block-replication.txt of QEMU has them."""
         primary = machine is self.machines[0]
         for name in () if primary else ("active", "hidden"):
-            self._qemu_img("create", "-q", "-f", "qcow2", f"{name}.qcow2", str(SIZE))
+            self._qemu_img("create", "-q", "-f", "qcow2", f"{machine.name}.{name}.qcow2", str(SIZE))
         if primary or not self.copied_first:
             (self.directory / "written").write_bytes(WRITTEN.ljust(SIZE, b"\0"))
             self._qemu_img("convert", "-f", "raw", "-O", "qcow2", "written", f"{machine.name}.qcow2")
@@ -44,8 +44,8 @@ class DiskLab(Lab):
             return ["-drive", f"{quorum},{child}", *device]
         kept = (
             "if=none,id=kept0,driver=replication,mode=secondary,top-id=disk0,"
-            f"file.driver=qcow2,file.file.filename={self.directory}/active.qcow2,"
-            f"file.backing.driver=qcow2,file.backing.file.filename={self.directory}/hidden.qcow2,"
+            f"file.driver=qcow2,file.file.filename={self.directory}/{machine.name}.active.qcow2,"
+            f"file.backing.driver=qcow2,file.backing.file.filename={self.directory}/{machine.name}.hidden.qcow2,"
             "file.backing.backing=image0"
         )
         return [

@@ -99,3 +99,27 @@ def test_the_secondary_hangs_while_the_primary_writes(pair: Callable[..., Lab]) 
         assert disk.line(b"GET 500") == b"meanwhile"
 
     assert_alone(lab, primary, secondary)
+
+
+@pytest.mark.parametrize("lost", [0, 1], ids=["primary", "secondary"])
+def test_a_new_secondary_gets_the_disk(pair: Callable[..., Lab], lost: int) -> None:
+    lab = pair(DiskLab)
+    dead, survivor = lab.machines[lost], lab.machines[1 - lost]
+
+    with Connection(lab, DISK) as disk:
+        assert disk.line(b"PUT 1 before") == b"OK"
+        dead.kill()
+        assert disk.line(b"PUT 2 alone") == b"OK"
+        new = lab.bring()
+        lab.protect_again(new)
+        assert disk.line(b"PUT 3 together") == b"OK"
+        lab.checkpoint()
+        assert disk.line(b"PUT 4 after") == b"OK"
+        survivor.kill()
+        words = [WRITTEN, b"before", b"alone", b"together", b"after"]
+        for number, word in enumerate(words):
+            assert disk.line(b"GET %d" % number) == word
+
+    assert_alone(lab, new, survivor)
+    shut_down(new)
+    assert blocks(lab.directory / "C.qcow2", *range(5)) == words
