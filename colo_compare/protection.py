@@ -17,7 +17,7 @@ from colo_compare.checkpoint.contract import Checkpointer, NewSecondary
 from colo_compare.core.settings import PROTECT
 from colo_compare.core.sides import SECONDARY
 from colo_compare.errors import ColoCompareError, PortError, ProtectionFailed
-from colo_compare.failover import describe
+from colo_compare.failover import FENCING_LIMIT, describe
 from colo_compare.link import LOST, Link
 from colo_compare.ports.port import FramePort
 
@@ -88,9 +88,12 @@ class Protection:
         # The backend may still be at the other guest's grave, and the port that is reopened in our hands.
         await self._loop.failover.settled()
         name = self._check()
+        mode = self._loop.proxy.mode
         await port.open()
         try:
             await self._form_pair(NewSecondary(name, port.url, options))
+            if self._loop.proxy.mode != mode:
+                await self._dissolve_pair()
         except BaseException:
             with trio.CancelScope(shield=True):
                 await port.aclose()
@@ -121,6 +124,15 @@ class Protection:
             raise
         except Exception as error:  # a third party's code
             raise ProtectionFailed(describe(error)) from error
+
+    async def _dissolve_pair(self) -> None:
+        """Let the pair be none again, as the operator wants something else now. Raises ProtectionFailed."""
+        with trio.CancelScope(shield=True), trio.move_on_after(FENCING_LIMIT):
+            try:
+                await self._checkpointer.abandon(SECONDARY)
+            except Exception:  # a third party's code
+                logger.exception("the checkpointer could not abandon the new guest")
+        raise ProtectionFailed(f"mode {self._loop.proxy.mode} was chosen meanwhile")
 
     def _attach(self, link: Link) -> None:
         """Let the link be the secondary's. Nothing waits in here: the pair is made, and must not be lost."""

@@ -388,6 +388,33 @@ async def test_the_guest_that_serves_dies(mock_clock: MockClock, where: str) -> 
         new.near.drain()
 
 
+@pytest.mark.parametrize("farewell", [trio.lowlevel.checkpoint, burst])
+async def test_another_mode_while_the_pair_is_made(
+    mock_clock: MockClock, farewell: Callable[[], Awaitable[None]]
+) -> None:
+    """The later decision counts."""
+    rig = Rig(mock_clock)
+    async with rig.running():
+        await kill(rig, rig.secondary)
+        made = trio.Event()
+        rig.backend.on_protect = made.wait
+        rig.backend.on_abandon = farewell
+        async with Newcomer(rig).joining() as new:
+            await rig.loop.set_mode("bypass")
+            made.set()
+        assert new.why == "mode bypass was chosen meanwhile"
+        assert rig.backend.calls[-1] == "abandon secondary"
+        assert rig.loop.secondary is None
+        with pytest.raises(PortClosed):
+            new.near.drain()
+        # From there, too, one may protect.
+        rig.backend.on_protect = trio.lowlevel.checkpoint
+        async with Newcomer(rig, "fourth").joining() as new:
+            pass
+        assert new.error is None
+        assert rig.loop.proxy.protected
+
+
 async def test_another_mode_before_the_first_commit(mock_clock: MockClock) -> None:
     rig = Rig(mock_clock)
     async with rig.running():
