@@ -25,12 +25,19 @@ class FlowTable:
         self.flows: dict[bytes, TcpFlow] = {}
         self.half_open: dict[bytes, TcpFlow] = {}  # in the order in which they came
         self.closed: dict[bytes, TcpFlow] = {}  # in the order in which they closed
+        self._last_key = b""
+        self._last: TcpFlow | None = None  # what `flows` has under that key
         self._wheel: dict[int, list[TcpFlow]] = {}
         self._next_slot = int(ledger.now / _SLOT)
 
     def find(self, key: bytes) -> "TcpFlow | None":
         """Give the flow, caught up with the checkpoints since it was last used."""
-        flow = self.flows.get(key)
+        if key is self._last_key:  # frames come in runs of one flow, and `parse_frames` gives a run one key
+            flow = self._last
+        else:
+            flow = self.flows.get(key)
+            self._last_key = key
+            self._last = flow
         if flow is not None:
             self.catch_up(flow)
             flow.last_seen = self.ledger.now
@@ -48,6 +55,7 @@ class FlowTable:
         self.closed.pop(key, None)
         self.half_open.pop(key, None)
         self.flows[key] = flow
+        self._last_key = b""
         self.half_open[key] = flow
         ledger.counters.flows_opened += 1
         self._schedule(flow)
@@ -81,6 +89,7 @@ class FlowTable:
         self.mirror.drop(flow)
         if self.flows.get(flow.key) is flow:
             del self.flows[flow.key]
+            self._last_key = b""
             self.half_open.pop(flow.key, None)
             self.closed.pop(flow.key, None)
             self.ledger.counters.flows_evicted += 1

@@ -42,6 +42,7 @@ class Ledger:
         self._kind = MATCHED
         self._released: i64 = 0
         self._released_bytes: i64 = 0
+        self._compared: i64 = 0
         self._wait = 0.0
         self._waits: i64 = 0
 
@@ -66,13 +67,19 @@ class Ledger:
         self._released_bytes += len(frame.data)
         self._to_client.append(frame)
 
+    def compared(self, size: i64) -> None:
+        """Count bytes that both guests have said."""
+        self._compared += size
+
     def settle_counts(self) -> None:
         """Enter what was counted on the side: frames go in runs of one kind, and a dict costs 60 ns each."""
         counters = self.counters
         counters.released[self._kind] += self._released
         counters.released_bytes += self._released_bytes
+        counters.compared_bytes += self._compared
         self._released = 0
         self._released_bytes = 0
+        self._compared = 0
         if self._waits:
             counters.hold_time.observe(self._wait, self._waits)
             self._actions.waits += [self._wait] * self._waits

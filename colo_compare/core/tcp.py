@@ -31,6 +31,7 @@ from colo_compare.core.tcp_client import TcpClient, pick_up
 from colo_compare.core.tcp_flow import Guest, TcpFlow
 from colo_compare.core.tcp_handshake import begin_stream, pair
 from colo_compare.core.tcp_release import TcpRelease
+from colo_compare.core.tcp_steady import Steady
 from colo_compare.wire.describe import describe_flow
 from colo_compare.wire.frame import ACK, FIN, RST, SYN, Frame
 
@@ -50,6 +51,7 @@ class TcpComparer:
         self.table = FlowTable(ledger, self.mirror)
         self.ahead: dict[TcpFlow, None] = {}  # flows whose secondary has said what the primary has not
         self.release = TcpRelease(ledger, self.table, self.mirror)
+        self.steady = Steady(ledger, self.mirror, self.release)
         self.client = TcpClient(ledger, self.table, self.mirror, self.release)
 
     # The primary
@@ -63,7 +65,11 @@ class TcpComparer:
                 ledger.send_client(frame, UNPROTECTED)
                 return
             flow = self._open_from_guest(frame)
+        if self.steady.hold(flow, frame):
+            return
         flags = frame.flags
+        if frame.end > frame.payload or flags & (SYN | FIN | RST):
+            flow.spell_out()
         guest = flow.primary
         if flags & SYN:
             if not flow.guessed and flow.isn == NOWHERE:
@@ -107,7 +113,7 @@ class TcpComparer:
             counted = flow.stream.offer(
                 True, data_start, frame.data, frame.payload, frame.end, None, ledger.now
             )
-            ledger.counters.compared_bytes += counted
+            ledger.compared(counted)
         self.release.settle(flow)
         lone_ack = end == start and not flags & RST
         waiting = flow.acks if lone_ack else flow.queue
@@ -169,37 +175,44 @@ class TcpComparer:
 
     def from_secondary(self, frame: Frame) -> None:
         """Take a frame of the secondary: it lets out what the primary said, and never leaves itself."""
-        ledger = self.ledger
         flow = self.table.find(frame.key)
         if flow is None:
             flow = self._open_from_guest(frame)
         flags = frame.flags
         guest = flow.secondary
-        if flags & SYN and not flow.is_repetition(guest, frame):
-            self._secondary_syn(flow, frame)
-            return
-        if flow.alone:
-            ledger.counters.secondary[S_UNPLACED] += 1
-            return
-        ack: i64 = flow.place_ack(frame) if flags & ACK else NOWHERE
         before = guest.ack
-        if flags & RST:
-            guest.reset = True
-            self._keep_loose(flow, frame)
-        elif not guest.placed:
-            guest.note(frame, NOWHERE, ack, flow.scaled(frame))
-            ledger.counters.secondary[S_UNPLACED] += 1
-        else:
-            self._place_secondary(flow, frame, ack)
-        self.release.settle(flow)
-        self.mirror.settle(flow)
-        self.release.pump(flow)
+        if not self.steady.match(flow, frame):
+            if frame.end > frame.payload or flags & (SYN | FIN | RST):
+                flow.spell_out()
+            if flags & SYN and not flow.is_repetition(guest, frame):
+                self._secondary_syn(flow, frame)
+                return
+            if flow.alone:
+                self.ledger.counters.secondary[S_UNPLACED] += 1
+                return
+            self._compare_secondary(flow, frame)
         if frame.sack_at and guest.ack == before and flow.primary.ack > guest.ack:
             self.mirror.lost(flow)
         if flow.clamped is not None:
             self.release.open_window(flow)
         if flow.short_ack is not None:
             self.mirror.say_again(flow, flow.short_ack)
+
+    def _compare_secondary(self, flow: TcpFlow, frame: Frame) -> None:
+        flags = frame.flags
+        guest = flow.secondary
+        ack: i64 = flow.place_ack(frame) if flags & ACK else NOWHERE
+        if flags & RST:
+            guest.reset = True
+            self._keep_loose(flow, frame)
+        elif not guest.placed:
+            guest.note(frame, NOWHERE, ack, flow.scaled(frame))
+            self.ledger.counters.secondary[S_UNPLACED] += 1
+        else:
+            self._place_secondary(flow, frame, ack)
+        self.release.settle(flow)
+        self.mirror.settle(flow)
+        self.release.pump(flow)
 
     def _place_secondary(self, flow: TcpFlow, frame: Frame, ack: i64) -> None:
         ledger = self.ledger
@@ -225,7 +238,7 @@ class TcpComparer:
                 ledger.counters.secondary[S_OVERFLOW] += 1
                 return
             counted = stream.offer(False, start, frame.data, frame.payload, frame.end, frame, ledger.now)
-            ledger.counters.compared_bytes += counted
+            ledger.compared(counted)
             if stream.secondary is not None:
                 self.ahead[flow] = None
         if ack > flow.released_ack:

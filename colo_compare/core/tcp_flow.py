@@ -137,6 +137,7 @@ class TcpFlow(Flow):
         # Primary frames that wait, in arrival order; None while there are none: most flows are idle
         self.queue: Held | None = None  # the first one, which leads to the next
         self.queue_last: Held | None = None
+        self.early: Held | None = None  # the first one whose bytes are not in `stream` yet: see tcp_steady
         self.acks: Held | None = None  # the same for lone acknowledgements; `queue` has the other frames
         self.acks_last: Held | None = None
         # What the secondary has said and the primary has not: sent on after a promotion
@@ -211,6 +212,7 @@ class TcpFlow(Flow):
         """
         self.generation = generation
         self.secondary.become(self.primary)
+        self.early = None
         if self.primary.syn is not None:
             self.primary.syn = None
         if self.primary.placed:
@@ -307,6 +309,16 @@ class TcpFlow(Flow):
             else:
                 last.next = held
 
+    def spell_out(self) -> None:
+        """Put the bytes of early frames in their places in the stream."""
+        held = self.early
+        self.early = None
+        while held is not None:
+            frame = held.frame
+            start = held.end - (frame.end - frame.payload)
+            self.stream.offer(True, start, frame.data, frame.payload, frame.end, None, held.at)
+            held = held.next
+
     def first_in_queue(self) -> "Held | None":
         """Give the first frame that waits, lone acknowledgements left aside."""
         held = self.queue
@@ -355,5 +367,5 @@ class TcpFlow(Flow):
 
     def drop_held(self) -> None:
         """Forget all frames that wait; they have been dealt with."""
-        self.queue = self.queue_last = None
+        self.queue = self.queue_last = self.early = None
         self.acks = self.acks_last = None

@@ -151,6 +151,11 @@ class TcpRelease:
             else:
                 self._watch(flow, held)
             return False
+        self.let_out(flow, held)
+        return True
+
+    def let_out(self, flow: TcpFlow, held: Held) -> None:
+        """Release the first frame of one of a flow's queues."""
         flow.take_first(held)
         ledger = self.ledger
         wait = ledger.now - held.at
@@ -159,7 +164,6 @@ class TcpRelease:
             ledger.released(held, held.frame, MATCHED)
         else:
             ledger.released(held, self.outgoing(flow, held.frame, held.end, held.ack, True), MATCHED)
-        return True
 
     # Frames of which a part is matched
 

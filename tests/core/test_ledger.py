@@ -174,3 +174,10 @@ def test_what_was_for_the_secondary_follows_it_when_it_is_promoted(ledger: Ledge
     ledger.turn_to_primary()
     actions = ledger.take()
     assert (actions.to_primary, actions.to_secondary) == ([two, one], [])
+
+
+def test_what_is_counted_on_the_side_is_entered_with_the_actions(ledger: Ledger) -> None:
+    ledger.compared(5)
+    ledger.compared(2)
+    ledger.take()
+    assert ledger.counters.compared_bytes == 7

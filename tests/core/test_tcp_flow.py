@@ -289,3 +289,20 @@ def test_a_segment_of_the_client_knows_its_place() -> None:
     frame = Frame(b"", 0)
     segment = ClientSegment(100, 107, frame)
     assert (segment.start, segment.end, segment.frame) == (100, 107, frame)
+
+
+def test_spelling_out_what_is_early(flow: TcpFlow) -> None:
+    flow.stream.skip_to(100)
+    for end, payload in ((102, b"ab"), (105, b"cde")):
+        frame = Frame(b"--" + payload, 0)
+        frame.payload, frame.end = 2, 2 + len(payload)
+        entry = held(flow, frame)
+        entry.end = end
+        flow.early = flow.early or entry
+        flow.enqueue(entry, False)
+    flow.spell_out()
+    assert flow.stream.primary is not None
+    assert [(s.start, s.end) for s in flow.stream.primary.segments()] == [(100, 102), (102, 105)]
+    assert flow.early is None
+    flow.spell_out()
+    assert flow.stream.primary.bytes == 5

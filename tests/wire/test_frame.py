@@ -1,4 +1,5 @@
 import struct
+from itertools import pairwise
 from typing import Any
 
 import dpkt
@@ -417,3 +418,13 @@ def test_a_batch_is_parsed_frame_by_frame() -> None:
             wire.parse_frame(data, 0, inbound).key for data in batch
         ]
     assert wire.parse_frames([], 0, False) == []
+
+
+def test_frames_of_one_flow_in_a_row_share_their_key() -> None:
+    one, two = (bytes(Ether() / IP(dst=f"10.0.0.{n}") / TCP(sport=7) / b"x") for n in (1, 2))
+    tagged = bytes(Ether() / Dot1Q(vlan=5) / IP(dst="10.0.0.2") / TCP(sport=7))
+    options = bytes(Ether() / IP(dst="10.0.0.2", options=b"\x01" * 4) / TCP(sport=7))
+    batch = [one, one, two, tagged, two, options, two, b"runt", two, two]
+    keys = [frame.key for frame in wire.parse_frames(batch, 0, False)]
+    assert keys == [wire.parse_frame(data, 0, False).key for data in batch]
+    assert [a is b for a, b in pairwise(keys)] == [True, *[False] * 7, True]
