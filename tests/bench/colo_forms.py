@@ -21,10 +21,10 @@ from colo_compare.demo.qemu.monitor import SpareMonitor
 from tests.qemu.drop_in import DropInLab, bridge
 
 KERNEL = "sysctl.net.ipv4.tcp_timestamps=0"
-NEVER = 3_600_000  # ms: QEMU makes no checkpoint by itself
+NEVER = 3_600_000  # ms until QEMU makes a checkpoint by itself: only those that comparing costs are counted
 METRICS = ("127.0.0.1", 9464)  # in the proxy's namespace
 HELD = re.compile(r'^colo_hold_seconds_bucket\{.*?le="([0-9.e+-]+|\+Inf)".*?\} ([0-9.e+]+)', re.MULTILINE)
-PROXY_PATIENCE: Table = {"heartbeat_interval": "100ms"}
+OPTIONS: Table = {"heartbeat_interval": "100ms", "adaptive_interval": False}  # as with QEMU: see NEVER
 
 
 class Pauses:
@@ -77,7 +77,7 @@ class Form:
 
     def _start(self, state: Path) -> None:
         self.lab.boot(state)
-        self.lab.protect(checkpointer=PROXY_PATIENCE)
+        self.lab.protect(checkpointer=OPTIONS)
 
     def requests(self) -> Mapping[str, int]:
         """Give how many checkpoints were asked for so far, by cause."""

@@ -8,6 +8,7 @@ machine, and of guests without KVM; the differences between the four are what is
 """
 
 import argparse
+import os
 import subprocess
 import tempfile
 import time
@@ -76,9 +77,10 @@ def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "machine": f"{about['processors']} x {about['processor']}, Linux {about['kernel']}",
-        "load at the end": f"{about['load']:.1f}",
+        "load": f"{about['load']:.1f} at the end, niceness {os.nice(0)}",
         "guests": f"{version.splitlines()[0]}, -accel tcg, 128 MiB, Linux of Debian 12, TCP timestamps off",
-        "proxy": f"Python {about['python']}, core {about['core']}, default settings",
+        "proxy": f"Python {about['python']}, core {about['core']}, default settings, heartbeat 100 ms",
+        "checkpoints": "regular ones are off with both proxies, so that those for a difference are counted",
         "turns": f"{arguments.rounds} of {arguments.seconds:g} s for each workload on each form, one client",
     }
 
