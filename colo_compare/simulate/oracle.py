@@ -224,6 +224,9 @@ class Oracle(Observer):
         settings = self._world.scenario.settings
         since = self._world.schedule.now - settings.compare_timeout
         for ports, (end, at) in self._said.items():
+            client = self._world.client.sockets.get((ports[1], ports[0]))
+            if client is None or client.was_reset:
+                continue
             isn, reached = self._isn.get(ports), self._reached.get(ports, 0)
             alone = end > self._said_first.get(ports, 0) and at > since
             if alone and isn is not None and reached < end and settings.max_flow_bytes >= _ROOMY:
@@ -239,6 +242,8 @@ class Oracle(Observer):
             socket = seat.guest.sockets.get((remote, local))
             if socket is None or not socket.established or socket.was_reset:
                 continue
+            if self._world.client.sockets[local, remote].was_reset:
+                continue  # it is of no interest any more
             told = max(socket.rcv, self._repeated.get((local, remote), 0))
             if told < end and end - socket.rcv < _BURST:
                 raise Contradiction(

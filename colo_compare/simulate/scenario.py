@@ -151,7 +151,7 @@ def draw(seed: int) -> Scenario:
     count = chance.randint(2, 10) if long else chance.choice((0, 1, 1, 1, 2, 2, 3))
     events += _faults(chance, span, count, (1400, 8000, 30000) if big else (20, 50, 100, 400))
     tight = chance.random() < 0.15
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         settings=Settings(
             compare_timeout=chance.choice((0.3, 0.5, 1.0)),
@@ -187,6 +187,38 @@ def draw(seed: int) -> Scenario:
         port_room=chance.choice((1024, 1024, 16)),
         detection=chance.choice((0.0, 0.002, 0.03)),
         events=tuple(sorted(events, key=lambda event: event.at)),
+    )
+    return _halves(scenario) if random.Random(~seed).random() < 0.12 else scenario
+
+
+def _halves(scenario: Scenario) -> Scenario:
+    """Let the guests differ in the middle of streams, and lose frames of both, large and small ones.
+
+    So holes, parts of frames, repetitions and differences come together.
+    """
+    chance = random.Random(~scenario.seed ^ 0x4A1F)
+    loss = chance.choice((0.02, 0.1, 0.2))
+    calls = [
+        Event(
+            chance.random() * 0.2,
+            CALL,
+            text=bytes([chance.choice(b"HHHGU") for _ in range(chance.randint(1, 3))]),
+            size=chance.choice((6, 20, 60)),
+            flag=chance.random() < 0.5,
+        )
+        for _ in range(chance.randint(1, 3))
+    ]
+    events = [event for event in scenario.events if event.kind not in (CALL, SEGMENT_SIZE)]
+    sizes = chance.choice(((100, 400), (400, 1400), (1400, 8000), (8000, 1400), (1400, 30000)))
+    return replace(
+        scenario,
+        primary_link=replace(scenario.primary_link, loss=loss),
+        secondary_link=replace(scenario.secondary_link, loss=chance.choice((0.0, loss))),
+        guests=tuple([replace(traits, mss=chance.choice(sizes)) for traits in scenario.guests]),
+        client_mss=400,
+        room=60000,
+        pages=384,
+        events=tuple(sorted([*events, *calls], key=lambda event: event.at)),
     )
 
 
