@@ -1,10 +1,12 @@
 """The guest as a process: a port, a clock and a control socket around the machine."""
 
+from contextlib import suppress
 from typing import Final
 
 import trio
 
 from colo_compare.checkpoint.memory.guest_port import GuestPort
+from colo_compare.errors import PortError
 from colo_compare.guest import device_state
 from colo_compare.guest.clock import GuestClock
 from colo_compare.guest.device_state import DeviceState
@@ -86,9 +88,14 @@ class Shell:
         return DeviceState(self._frozen, tuple([frame.data for frame in self._unsent])).encode()
 
     def load(self, state: bytes) -> None:
-        """Take another guest's device state; its memory is here already. Raises ValueError."""
+        """Take another guest's device state; its memory is here already. Raises ValueError.
+
+        What waits in the port was meant for the state before, with the numbers of that one's connections.
+        """
         loaded = device_state.decode(state)
         open_memory(self.machine.raw)
+        with suppress(PortError, OSError):  # `run` meets it, too
+            self._port.drain()
         self._frozen = loaded.clock
         self._unsent = [Frame(data, 0) for data in loaded.frames]
 

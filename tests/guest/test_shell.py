@@ -110,6 +110,22 @@ async def test_what_the_port_has_not_taken_goes_with_the_guest(
         assert await receive(port, 5) == 5
 
 
+async def test_what_waits_in_the_port_was_meant_for_the_state_before(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A proxy has translated it with that one's numbers."""
+    machine = new_machine()
+    machine.receive([arp_message(1)], 0.0)
+    async with running(machine) as (shell, port):
+        state = shell.save()
+        port.send_batch([Frame(ECHO, 0)] * 3)
+        shell.load(state)
+        shell.resume()
+        port.send_batch([Frame(ECHO, 0)])
+        assert await receive(port, 1) == 1
+        assert shell.machine.header.frames_in == 2  # the ARP frame, and what came after
+
+
 async def test_states_that_are_none_are_refused() -> None:
     near, far = memory_pair()
     async with near, far:
