@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, summary, fill in (
         ("run", "run the proxy", _fill_run),
         ("check", "validate a configuration and print what is in effect", _fill_check),
+        ("config", "write a configuration", _fill_config),
         ("doctor", "look for what would keep a pair from working", _fill_doctor),
         ("replay", "compare captures of what the two guests sent", _fill_replay),
         ("simulate", "run the whole system in virtual time, hunting for violations", _fill_simulate),
@@ -198,6 +199,10 @@ def _check(args: argparse.Namespace) -> int:
     else:
         print(effective_toml(load_config(args.config, os.environ)), end="")
     return OK
+
+
+def _fill_config(parser: argparse.ArgumentParser) -> None:
+    _fill_from("colo_compare.commands.config", parser)
 
 
 def _fill_doctor(parser: argparse.ArgumentParser) -> None:
