@@ -96,6 +96,7 @@ class DatagramComparer:
         self.ledger = ledger
         self.flows: dict[bytes, DatagramFlow] = {}
         self.ahead: dict[DatagramFlow, None] = {}  # flows in which the secondary has said something alone
+        self.check_due = math.inf  # when a difference may have to be called one, or earlier
 
     def _flow(self, key: bytes) -> DatagramFlow:
         flow = self.flows.get(key)
@@ -153,6 +154,8 @@ class DatagramComparer:
             return
         flow.queue.append(held)
         ledger.hold(held)
+        if held.missing and flow.secondary:
+            self._watch()
 
     def _send(self, frame: Frame, more: "list[Frame] | None", kind: str) -> None:
         self.ledger.send_client(frame, kind)
@@ -193,6 +196,8 @@ class DatagramComparer:
         if said.parts:
             flow.said.append(said)
             self.ahead[flow] = None
+            if flow.primary:
+                self._watch()
         self._pump(flow)
 
     def _open(self, flow: DatagramFlow) -> bool:
@@ -209,15 +214,11 @@ class DatagramComparer:
 
     # Time
 
-    def next_check(self) -> float:
-        """Give the time at which a difference may have to be called one."""
-        due = math.inf
-        for flow in self.ahead:
-            said = flow.oldest_said()
-            held = flow.oldest_unmatched()
-            if not flow.blocked and said is not None and held is not None:
-                due = min(due, self._differs_at(said, held))
-        return due
+    def _watch(self) -> None:
+        """Note that both sides of a flow have something unmatched, the later of them from now on."""
+        due = self.ledger.now + self.ledger.settings.datagram_window
+        if due < self.check_due:
+            self.check_due = due
 
     def _differs_at(self, said: Said, held: Held) -> float:
         return max(said.at, held.at) + self.ledger.settings.datagram_window
@@ -225,16 +226,16 @@ class DatagramComparer:
     def check(self) -> None:
         """Call differences what they are, and forget what the secondary said too long ago."""
         now = self.ledger.now
+        self.check_due = math.inf
         for flow in list(self.ahead):
             said = flow.oldest_said()
             held = flow.oldest_unmatched()
-            if (
-                not flow.blocked
-                and said is not None
-                and held is not None
-                and self._differs_at(said, held) <= now
-            ):
-                self._diverge(flow, said, held)
+            if not flow.blocked and said is not None and held is not None:
+                due = self._differs_at(said, held)
+                if due <= now:
+                    self._diverge(flow, said, held)
+                elif due < self.check_due:
+                    self.check_due = due
             self._age_out(flow, now)
             if flow.oldest_said() is None:
                 del self.ahead[flow]

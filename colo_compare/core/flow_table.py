@@ -28,7 +28,6 @@ class FlowTable:
         self._last_key = b""
         self._last: TcpFlow | None = None  # what `flows` has under that key
         self._wheel: dict[int, list[TcpFlow]] = {}
-        self._next_slot = int(ledger.now / _SLOT)
 
     def find(self, key: bytes) -> "TcpFlow | None":
         """Give the flow, caught up with the checkpoints since it was last used."""
@@ -144,11 +143,9 @@ class FlowTable:
     def age(self) -> None:
         """Forget what has aged out by now."""
         now = self.ledger.now
-        slot = int(now / _SLOT)
-        if self._wheel and slot - self._next_slot > len(self._wheel):
-            self._next_slot = min(self._wheel)  # after a long sleep: skip empty slots
-        while self._next_slot <= slot:
-            for flow in self._wheel.pop(self._next_slot, ()):
+        # There are few slots, _LOOK / _SLOT: to look at each is less than to count on from the last look.
+        for slot in sorted([slot for slot in self._wheel if slot * _SLOT <= now]):
+            for flow in self._wheel.pop(slot):
                 if self.flows.get(flow.key) is not flow:
                     continue
                 self.catch_up(flow)
@@ -156,7 +153,6 @@ class FlowTable:
                     self.evict(flow)
                 else:
                     self._schedule(flow)
-            self._next_slot += 1
 
     def next_age(self) -> float:
         """Give the time of the next look, math.inf when the table is empty."""

@@ -170,7 +170,7 @@ class Proxy:
             due = min(due, epochs.due_at())
         if epochs.state == COMPARING and self._ledger.has_secondary():
             tcp = self._dispatch.tcp
-            due = min(due, self._dispatch.datagrams.next_check(), tcp.mirror.retry_due, tcp.release.parts_due)
+            due = min(due, self._dispatch.datagrams.check_due, tcp.mirror.retry_due, tcp.release.parts_due)
             oldest = self._ledger.holds.oldest()
             if oldest is not None and not oldest.late:
                 due = min(due, oldest.at + self._ledger.settings.compare_timeout)
@@ -306,4 +306,5 @@ class Proxy:
             reports_pause=old.reports_pause,
         )
         ledger.epochs.settings = ledger.settings
+        self._dispatch.datagrams.check_due = now  # the window may be another one
         self._pair.request_if_due()

@@ -323,3 +323,21 @@ def test_what_aged_out_makes_room() -> None:
     assert play.proxy.counters.secondary["overflow"] == 0
     frames = [p.datagram(b"\1" * 60), p.datagram(b"\2" * 60)]
     play.primary(*frames, releases=frames)
+
+
+def test_the_next_look_at_differences_is_known_without_looking(play: Playbook) -> None:
+    datagrams = play.proxy._dispatch.datagrams
+    _, p, s = play.datagrams()
+    play.primary(p.datagram(b"one"))
+    assert datagrams.check_due == math.inf
+    play.secondary(s.datagram(b"two"))
+    first = play.now + play.settings.datagram_window
+    assert datagrams.check_due == first
+    play.after(0.005)
+    _, q, r = play.datagrams(client_port=6000)
+    play.secondary(r.datagram(b"three"))
+    play.primary(q.datagram(b"four"))
+    play.proxy.handle_timer(play.now)
+    assert datagrams.check_due == first
+    play.after(0.016, requests=["payload"])
+    assert datagrams.check_due == play.now - 0.016 + 0.02

@@ -190,3 +190,15 @@ def test_a_forgotten_offset_is_remembered_as_such(table: FlowTable, ledger: Ledg
     ledger.known_equal = True
     table.evict(flow)
     assert not ledger.known_equal
+
+
+@pytest.mark.parametrize("flows", [0, 1])
+def test_a_long_sleep_is_not_walked_through_slot_by_slot(table: FlowTable, flows: int) -> None:
+    for index in range(flows):
+        table.add(bytes((index,)))
+    table.ledger.now = 4e9
+    table.age()
+    flow = table.add(b"new")
+    later(table, 4e9 + 15.0)
+    assert table.find(b"new") is None
+    assert flow.last_seen == 4e9
