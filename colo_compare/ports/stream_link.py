@@ -38,7 +38,7 @@ class Listener:
 
     async def accept(self) -> socket.socket:
         """Give the next peer's socket, non-blocking. Raises trio.ClosedResourceError when closed."""
-        while True:
+        while self.socket.fileno() >= 0:  # it may be closed while this task is about to run
             await trio.lowlevel.wait_readable(self.socket)
             try:
                 peer, _ = self.socket.accept()
@@ -50,6 +50,7 @@ class Listener:
                 continue  # ECONNABORTED and the like: that peer is gone
             prepare(peer)
             return peer
+        raise trio.ClosedResourceError
 
     def close(self) -> None:
         """Close it, and remove its path."""

@@ -8,6 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from colo_compare.errors import PortClosed, PortUnavailable
 from colo_compare.ports.stream import StreamPort
+from colo_compare.ports.stream_link import listen
 from colo_compare.wire.frame import VNET_HEADER_LEN, Frame, parse_frame
 from tests import frames
 
@@ -356,6 +357,14 @@ async def test_the_path_of_a_dead_process_is_taken_over(path: Path) -> None:
         await other.wait_connected()
         assert port.url
     assert not await trio.Path(path).exists()
+
+
+async def test_a_listener_that_is_closed_before_it_waits(path: Path) -> None:
+    """The task that accepts is on its way, and must not take the whole process with it."""
+    listener = await listen(str(path), "stream+unix:")
+    listener.close()
+    with pytest.raises(trio.ClosedResourceError):
+        await listener.accept()
 
 
 async def test_the_path_of_a_living_process_is_not(path: Path) -> None:
