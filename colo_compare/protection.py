@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger(__name__)
 
+# A guest that was started has opened its network long ago. Without this limit an operator who forgot to start
+# it would wait for as long as a copy may take.
+PEER_LIMIT: Final = 10.0  # seconds
+
 
 class Protection:
     """Attaches new secondaries, one at a time."""
@@ -91,6 +95,7 @@ class Protection:
         mode = self._loop.proxy.mode
         await port.open()
         try:
+            await _wait_for_peer(port)
             await self._form_pair(NewSecondary(name, port.url, options))
             if self._loop.proxy.mode != mode:
                 await self._dissolve_pair()
@@ -168,3 +173,11 @@ class Protection:
         if self._scope is not None:
             self._given_up = why
             self._scope.cancel()
+
+
+async def _wait_for_peer(port: FramePort) -> None:
+    """Wait until somebody is at the other end. Raises ProtectionFailed, PortClosed."""
+    with trio.move_on_after(PEER_LIMIT):
+        await port.wait_connected()
+        return
+    raise ProtectionFailed(f"nobody is at the other end within {PEER_LIMIT:g} s: start the new guest first")

@@ -19,6 +19,7 @@ from colo_compare.errors import (
 )
 from colo_compare.failover import FENCING_LIMIT
 from colo_compare.ports.memory import MemoryPort, memory_pair
+from colo_compare.protection import PEER_LIMIT
 from tests.rig import ABLE, SETTINGS, Nothing, Rig, Scripted, hang, seen
 
 
@@ -297,6 +298,23 @@ async def test_a_port_that_cannot_be_opened(mock_clock: MockClock) -> None:
         async with new.joining():
             pass
         assert new.why == "memory:third: no such interface"
+        assert is_alone(rig)
+
+
+async def test_a_port_without_another_end(mock_clock: MockClock) -> None:
+    class Silent(MemoryPort):
+        async def wait_connected(self) -> None:
+            await trio.sleep_forever()
+
+    rig = Rig(mock_clock)
+    async with rig.running():
+        await kill(rig, rig.secondary)
+        new = Newcomer(rig)
+        new.near = Silent(new.near.url, 0, new.near._inbox, new.near._outbox)
+        async with new.joining():
+            await rig.jump(PEER_LIMIT)
+        assert new.why == "nobody is at the other end within 10 s: start the new guest first"
+        assert rig.backend.calls[-1] == "abandon secondary"
         assert is_alone(rig)
 
 

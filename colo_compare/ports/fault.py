@@ -45,6 +45,10 @@ class FaultPort(FramePort):
         """Whether frames can flow now."""
         return self._inner.connected
 
+    async def wait_connected(self) -> None:
+        """Wait until there is another end. Raises PortClosed."""
+        await self._inner.wait_connected()
+
     async def open(self) -> None:
         """Open the port behind it. Raises PortUnavailable."""
         await self._inner.open()

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Self
 
+import trio
+
 from colo_compare.wire.frame import Frame
 
 
@@ -42,6 +44,10 @@ class FramePort(ABC):
     @abstractmethod
     async def open(self) -> None:
         """Open it. Raises PortUnavailable, saying what is missing and how to get it."""
+
+    async def wait_connected(self) -> None:
+        """Wait until there is another end, where there may be none yet. Raises PortClosed."""
+        await trio.lowlevel.checkpoint()
 
     @abstractmethod
     async def receive_batch(self) -> list[bytes]:

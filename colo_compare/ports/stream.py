@@ -81,6 +81,7 @@ class StreamPort(FramePort):
 
     async def wait_connected(self) -> None:
         """Wait until there is a peer. Raises PortClosed."""
+        await trio.lowlevel.checkpoint()
         while not self.connected:
             self._raise_if_gone()
             await self._changed.wait()

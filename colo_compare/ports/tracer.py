@@ -36,6 +36,10 @@ class TracerPort(FramePort):
         """Whether frames can flow now."""
         return self._inner.connected
 
+    async def wait_connected(self) -> None:
+        """Wait until there is another end. Raises PortClosed."""
+        await self._inner.wait_connected()
+
     async def open(self) -> None:
         """Open the file, then the port. Raises PortUnavailable."""
         await self._sink.open()

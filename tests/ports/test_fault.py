@@ -198,6 +198,7 @@ async def test_it_is_made_by_its_url(autojump_clock: MockClock) -> None:
     async with open_port("memory:f?fault_send=delay:20ms") as port, open_port("memory:f") as other:
         assert isinstance(port, FaultPort)
         assert port.connected
+        await port.wait_connected()
         sent: list[Frame] = FRAMES[:3]
         port.send_batch(sent)
         assert await other.receive_batch() == DATA[:3]

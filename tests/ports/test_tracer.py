@@ -20,6 +20,7 @@ async def test_both_directions_are_in_the_file(tmp_path: Path) -> None:
     async with traced, other:
         assert traced.header_len == 12
         assert traced.connected
+        await traced.wait_connected()
         assert traced.send_batch(FRAMES, 1) == 4
         assert traced.send_batch(FRAMES) == 0  # not taken, so not traced
         other.send_batch(FRAMES[:2])
