@@ -6,8 +6,6 @@ For filter-mirror, filter-redirector and colo-compare's chardevs (with ``vnet_hd
 
 import logging
 import socket
-from bisect import bisect_right
-from itertools import accumulate, islice
 from typing import Final
 
 import trio
@@ -16,14 +14,16 @@ from colo_compare.errors import FramingError, PortClosed, PortUnavailable
 from colo_compare.ports.port import FramePort, PortCounters
 from colo_compare.ports.stream_link import Address, Listener, address_text, connect, hung_up, listen
 from colo_compare.wire.frame import VNET_HEADER_LEN, Frame
-from colo_compare.wire.stream_framing import MAX_LENGTH, StreamDecoder, encode
+from colo_compare.wire.stream_framing import StreamDecoder, bytes_in, encode, run_end
 
 logger: Final = logging.getLogger(__name__)
 
-_READ: Final = 256 << 10  # bytes read at a time
-_BATCH: Final = 256  # frames given at a time
-_RUN: Final = 64  # frames converted at a time, so that a full port does not convert all of them
-_LONGEST: Final = MAX_LENGTH - VNET_HEADER_LEN  # of a frame, without its header
+# Bytes read at a time, and so the bound of a batch: a thousand of the smallest frames. Larger ones would be
+# given back to the kernel and taken again each time: malloc maps what is longer than 128 KiB.
+READ: Final = 64 << 10
+_RUN: Final = (
+    64 << 10
+)  # bytes of frames converted at a time, so that a full port does not convert all of them
 _IOV_MAX: Final = 1024  # linux/uio.h, UIO_MAXIOV
 
 
@@ -53,9 +53,9 @@ class StreamPort(FramePort):
         self._socket: socket.socket | None = None
         self._changed = trio.Event()  # set, and made anew, when the link comes, breaks or is given up
         self._decoder = StreamDecoder(vnet_hdr)
-        self._buffer = bytearray(_READ)
+        self._buffer = bytearray(READ)
         self._view = memoryview(self._buffer)
-        self._decoded: list[bytes] = []  # what one read gave beyond a batch
+        self._decoded: list[bytes] = []  # frames that were read, and not given yet
         self._tail: list[bytes] = []  # what is left of a frame that was partly written
         self._tail_of: Frame | None = None
 
@@ -180,9 +180,9 @@ class StreamPort(FramePort):
 
     async def receive_batch(self) -> list[bytes]:
         """Wait until there are frames, then give those that are there now."""
-        if self._decoded:
+        if self._decoded:  # by whoever looked whether the link still lives
             await trio.lowlevel.checkpoint()
-            return self._take_decoded(_BATCH)
+            return self._take_decoded()
         while True:
             sock = self._socket
             if sock is None:
@@ -195,7 +195,18 @@ class StreamPort(FramePort):
                 continue  # of the link, or of the port: look again
             self._read()
             if self._decoded:
-                return self._take_decoded(_BATCH)
+                return self._take_decoded()
+
+    @property
+    def descriptor(self) -> int:
+        """The connection's file descriptor, -1 while there is no peer."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def receive_now(self) -> list[bytes]:
+        """Give the frames that are there now, one read at most."""
+        if not self._decoded and not self._read() and not self._decoded:
+            self._raise_if_gone()
+        return self._take_decoded()
 
     def drain(self) -> list[bytes]:
         """Give all frames that are there now."""
@@ -203,11 +214,11 @@ class StreamPort(FramePort):
             pass
         if not self._decoded:
             self._raise_if_gone()
-        return self._take_decoded(len(self._decoded))
+        return self._take_decoded()
 
-    def _take_decoded(self, limit: int) -> list[bytes]:
-        frames = self._decoded[:limit]
-        del self._decoded[:limit]
+    def _take_decoded(self) -> list[bytes]:
+        frames = self._decoded
+        self._decoded = []
         self.counters.received_frames += len(frames)
         self.counters.received_bytes += sum(map(len, frames)) - len(frames) * self.header_len
         return frames
@@ -248,18 +259,13 @@ class StreamPort(FramePort):
             if self._flush_tail() and start < total and frames[start] is unfinished:
                 start += 1
         while start < total and self.connected and not self._tail:
-            run: list[Frame] = []
-            for frame in islice(frames, start, start + _RUN):
-                if not 0 < len(frame.data) - frame.header_len <= _LONGEST:
-                    break
-                run.append(frame)
-            if not run:
+            end = run_end(frames, start, _RUN)
+            if end == start:
                 self.counters.dropped_send += 1
                 start += 1
                 continue
-            taken = self._send_run(run)
-            start += taken
-            if taken < len(run):
+            start = self._send_run(frames, start, end)
+            if start < end:
                 break
         if not self.connected:
             self._raise_if_gone()
@@ -267,27 +273,28 @@ class StreamPort(FramePort):
             return total
         return start
 
-    def _send_run(self, run: list[Frame]) -> int:
-        """Send frames; gives how many were wholly written, and keeps the rest of one that was partly."""
-        marks: list[int] = []  # the chunks up to the end of each frame
-        if self._vnet:
-            chunks = encode(run, True, self._decoder.peer_header_len, 0)
-            marks += range(2, len(chunks) + 2, 2)
-        else:
-            chunks = []
-            for frame in run:  # one frame may make many chunks here
-                chunks += encode([frame], False, 0, 0)
-                marks.append(len(chunks))
-        written = self._write(chunks)
-        ends = list(accumulate(map(len, chunks)))
-        taken = bisect_right(marks, bisect_right(ends, written))
-        first = marks[taken - 1] if taken else 0
-        rest = written - (ends[first - 1] if first else 0)
-        if rest and self.connected:
-            self._tail = _after(chunks[first : marks[taken]], rest)
-            self._tail_of = run[taken]
-        self._count_sent(run[:taken])
+    def _send_run(self, frames: list[Frame], start: int, end: int) -> int:
+        """Send frames[start:end]; gives the index of the first one not wholly written, and keeps its rest."""
+        chunks = self._encode(frames, start, end)
+        rest = self._write(chunks)
+        taken = end
+        if rest < sum(map(len, chunks)):
+            # Rare: a socket is full once for thousands of frames. So where each frame ends is not noted
+            # before, but found out now.
+            taken = start
+            chunks = self._encode(frames, taken, taken + 1)
+            while rest >= (size := sum(map(len, chunks))):
+                rest -= size
+                taken += 1
+                chunks = self._encode(frames, taken, taken + 1)
+            if rest and self.connected:
+                self._tail = _after(chunks, rest)
+                self._tail_of = frames[taken]
+        self._count_sent(frames, start, taken)
         return taken
+
+    def _encode(self, frames: list[Frame], start: int, end: int) -> list[bytes]:
+        return encode(frames, self._vnet, self._decoder.peer_header_len, start, end)
 
     def _flush_tail(self) -> bool:
         """Write the rest of a frame that was partly written; gives whether that is done now."""
@@ -295,7 +302,7 @@ class StreamPort(FramePort):
         if self._tail or not self.connected:
             return False
         if self._tail_of is not None:
-            self._count_sent([self._tail_of])
+            self._count_sent([self._tail_of], 0, 1)
             self._tail_of = None
         return True
 
@@ -319,9 +326,9 @@ class StreamPort(FramePort):
                 break
         return written
 
-    def _count_sent(self, frames: list[Frame]) -> None:
-        self.counters.sent_frames += len(frames)
-        self.counters.sent_bytes += sum(len(frame.data) - frame.header_len for frame in frames)
+    def _count_sent(self, frames: list[Frame], start: int, end: int) -> None:
+        self.counters.sent_frames += end - start
+        self.counters.sent_bytes += bytes_in(frames, start, end)
 
     async def wait_writable(self) -> None:
         """Wait until send_batch can take at least one more frame; without a peer it takes, and drops, any."""

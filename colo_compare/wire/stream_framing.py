@@ -5,10 +5,9 @@ bytes of length of header and frame, 4 bytes of length of the header alone, the 
 has no bytes, 10 or 12, and its length changes in mid-stream when the guest's driver negotiates.
 """
 
-import struct
 from typing import Final
 
-from librt.strings import read_i32_be
+from librt.strings import BytesWriter, read_i32_be, write_i32_be
 
 from colo_compare.errors import FramingError
 from colo_compare.wire.frame import VNET_HEADER_LEN, Frame
@@ -19,8 +18,7 @@ MAX_LENGTH: Final = 4096 + 65536
 """The longest frame, header included: NET_BUFSIZE in QEMU's net/net.h; QEMU drops the link beyond it, too."""
 
 _SHORT_HEADER_LEN: Final = 10  # struct virtio_net_hdr: the same without num_buffers
-_LENGTH: Final = struct.Struct(">I")
-_LENGTHS: Final = struct.Struct(">II")
+_JOINED: Final = 4096  # bytes up to which a frame is copied into a chunk with others
 
 
 class StreamDecoder:
@@ -96,29 +94,75 @@ class StreamDecoder:
             self._want = want
 
 
-def encode(frames: list[Frame], vnet: bool, header_len: int, start: int) -> list[bytes]:
-    """Give frames[start:] as chunks of a stream, ready for one vectored write.
+def run_end(frames: list[Frame], start: int, limit: int) -> int:
+    """Give where a run ends that begins at frames[start]: one frame, or more of up to `limit` bytes in all.
+
+    It ends before a frame that no stream can carry, as that is empty or too long; `start` is one itself.
+    """
+    size = 0
+    index = start
+    while index < len(frames):
+        frame = frames[index]
+        length = len(frame.data)
+        if length == frame.header_len or length - frame.header_len > MAX_LENGTH - VNET_HEADER_LEN:
+            break
+        size += length
+        if size > limit and index > start:
+            break
+        index += 1
+    return index
+
+
+def bytes_in(frames: list[Frame], start: int, end: int) -> int:
+    """Give how many bytes of the network frames[start:end] are: virtio-net headers are none."""
+    size = 0
+    for index in range(start, end):
+        frame = frames[index]
+        size += len(frame.data) - frame.header_len
+    return size
+
+
+def encode(frames: list[Frame], vnet: bool, header_len: int, start: int, end: int) -> list[bytes]:
+    """Give frames[start:end] as chunks of a stream, ready for one vectored write.
 
     With `vnet`, each gets a header of `header_len` (0, 10 or 12) bytes, an empty one where it has none.
     Where the stream takes no header, offloads are done here (`offload.materialise`).
+
+    Small frames share a chunk: to copy one costs less than the kernel's look at two chunks more.
     """
     chunks: list[bytes] = []
-    for index in range(start, len(frames)):
+    joined = BytesWriter()
+    for index in range(start, end):
         frame = frames[index]
         data = frame.data
         if not vnet or header_len == 0:
-            for bare in materialise(frame):
-                chunks.append(_LENGTHS.pack(len(bare), 0) if vnet else _LENGTH.pack(len(bare)))
-                chunks.append(bare)
-        elif frame.header_len == 0:
-            prefix = _LENGTHS.pack(len(data) + header_len, header_len)
-            chunks.append(prefix + EMPTY_VNET_HEADER[:header_len])
-            chunks.append(data)
+            for bare in [data] if frame.header_len == 0 else materialise(frame):
+                write_i32_be(joined, len(bare))
+                if vnet:
+                    write_i32_be(joined, 0)
+                _append(chunks, joined, bare)
+            continue
+        length: int = len(data) - frame.header_len + header_len
+        write_i32_be(joined, length)
+        write_i32_be(joined, header_len)
+        if frame.header_len == 0:
+            joined.write(EMPTY_VNET_HEADER[:header_len])
+            _append(chunks, joined, data)
         elif header_len == VNET_HEADER_LEN:
-            chunks.append(_LENGTHS.pack(len(data), header_len))
-            chunks.append(data)
+            _append(chunks, joined, data)
         else:
-            length = len(data) - VNET_HEADER_LEN + header_len
-            chunks.append(_LENGTHS.pack(length, header_len) + data[:header_len])
-            chunks.append(data[VNET_HEADER_LEN:])
+            joined.write(data[:header_len])
+            _append(chunks, joined, data[VNET_HEADER_LEN:])
+    if len(joined):
+        chunks.append(joined.getvalue())
     return chunks
+
+
+def _append(chunks: list[bytes], joined: BytesWriter, data: bytes) -> None:
+    """Put data behind what has been joined, or behind it in a chunk of its own."""
+    if len(data) <= _JOINED:
+        joined.write(data)
+    else:
+        chunks.append(joined.getvalue())
+        joined.truncate(0)
+        chunks.append(data)

@@ -1,13 +1,14 @@
 import socket
 import struct
 from pathlib import Path
+from select import select
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from colo_compare.errors import PortClosed, PortUnavailable
-from colo_compare.ports.stream import StreamPort
+from colo_compare.ports.stream import READ, StreamPort
 from colo_compare.ports.stream_link import listen
 from colo_compare.wire.frame import VNET_HEADER_LEN, Frame, parse_frame
 from tests import frames
@@ -138,15 +139,30 @@ async def test_a_stream_that_is_not_made_of_frames_is_reset(
             assert await port.receive_batch() == [DATA]
 
 
-async def test_a_batch_has_a_few_hundred_frames_at_most(path: Path) -> None:
+async def test_a_batch_is_what_one_read_gives(path: Path) -> None:
+    count = READ // len(FRAMED)
     async with server(path) as port:
         with raw_client(path) as peer:
-            peer.sendall(FRAMED * 700)
-            sizes = [len(await port.receive_batch()) for _ in range(3)]
-            assert sizes == [256, 256, 188]
-            peer.sendall(FRAMED * 700)
-            assert len(await port.receive_batch()) == 256
-            assert len(port.drain()) == 444
+            peer.sendall(FRAMED * (count + 100))
+            assert [len(await port.receive_batch()) for _ in range(2)] == [count, 100]
+            peer.sendall(FRAMED * (count + 100))
+            assert len(await port.receive_batch()) == count
+            assert len(port.drain()) == 100
+
+
+async def test_frames_that_are_there_are_given_without_waiting(path: Path) -> None:
+    async with server(path, reconnect=0) as port:
+        assert port.descriptor == -1
+        assert port.receive_now() == []
+        with raw_client(path) as peer:
+            await port.wait_connected()
+            assert port.receive_now() == []
+            peer.sendall(FRAMED * 3)
+            assert select([port.descriptor], [], [], 5)[0] == [port.descriptor]
+            assert port.receive_now() == [DATA] * 3
+        with pytest.raises(PortClosed):
+            port.receive_now()
+        assert port.descriptor == -1
 
 
 async def test_a_closed_port_gives_nothing_more(path: Path) -> None:
@@ -165,8 +181,7 @@ async def test_what_a_lost_peer_said_is_given(path: Path) -> None:
     async with server(path, reconnect=0) as port:
         with raw_client(path) as peer:
             peer.sendall(FRAMED * 300)
-        assert len(await port.receive_batch()) == 256
-        assert len(port.drain()) == 44
+        assert len(await port.receive_batch()) == 300
         with pytest.raises(PortClosed, match="the other end closed it"):
             await port.receive_batch()
 

@@ -205,7 +205,7 @@ async def test_a_port_that_is_right_passes() -> None:
         (CountsFromStart, "send_batch from behind the last frame did not give"),
         (DrainsNothing, 'drains" is not done after'),
         (Polls, 'waits for frames" is not done after'),
-        (GivesEmptyBatches, "receive_batch gave 0 frames, not one to a few hundred"),
+        (GivesEmptyBatches, "receive_batch gave 0 frames, not one to a few thousand"),
         (GivesByteArrays, "receive_batch gave frames that are not bytes"),
         (NeverWaitsForRoom, "wait_writable returned although the port was full"),
         (ClaimsToPushBack, 'keeps order" is not done after'),

@@ -7,7 +7,7 @@ from scapy.layers.inet import IP, TCP
 
 from colo_compare.errors import FramingError
 from colo_compare.wire.frame import Frame, parse_frame
-from colo_compare.wire.stream_framing import MAX_LENGTH, StreamDecoder, encode
+from colo_compare.wire.stream_framing import MAX_LENGTH, StreamDecoder, bytes_in, encode, run_end
 from colo_compare.wire.vnet import GSO_TCPV4, NEEDS_CSUM, VnetHeader
 from tests.packets import on_wire
 
@@ -136,7 +136,7 @@ HEADED = parse_frame(bytes(10) + b"\x01\x02" + RAW, 12, False)
 
 @pytest.mark.parametrize("header_len", [0, 10, 12])
 def test_vnet_streams(header_len: int) -> None:
-    chunks = encode([BARE, HEADED], True, header_len, 0)
+    chunks = encode([BARE, HEADED], True, header_len, 0, 2)
     tail = b"\x01\x02" if header_len == 12 else b""
     prefix = word(len(RAW) + header_len) + word(header_len)
     assert b"".join(chunks) == (
@@ -148,9 +148,31 @@ def test_vnet_streams(header_len: int) -> None:
 
 
 def test_plain_streams() -> None:
-    assert encode([BARE, HEADED, BARE], False, 12, 1) == [word(len(RAW)), RAW] * 2
-    assert encode([BARE], False, 0, 1) == []
-    assert encode([], True, 12, 0) == []
+    assert encode([BARE, HEADED, BARE], False, 12, 1, 3) == [(word(len(RAW)) + RAW) * 2]
+    assert encode([BARE, BARE], False, 0, 0, 1) == [word(len(RAW)) + RAW]
+    assert encode([BARE], False, 0, 1, 1) == []
+    assert encode([], True, 12, 0, 0) == []
+
+
+def test_large_frames_are_not_copied() -> None:
+    large = Frame(bytes(5000), 0)
+    chunks = encode([BARE, large, large, BARE], False, 0, 0, 4)
+    small = word(len(RAW)) + RAW
+    assert chunks == [small + word(5000), large.data, word(5000), large.data, small]
+    assert chunks[1] is large.data
+
+
+def test_runs_end_at_their_size_and_before_what_cannot_be_sent() -> None:
+    frames = [Frame(bytes(size), 0) for size in (100, 100, 100, 0, MAX_LENGTH - 12, MAX_LENGTH - 11)]
+    assert [run_end(frames, 0, limit) for limit in (50, 100, 200, 250, 1000)] == [1, 1, 2, 2, 3]
+    assert [run_end(frames, start, 50) for start in (2, 3, 4, 5)] == [3, 3, 5, 5]
+    assert run_end([HEADED, Frame(bytes(12), 12)], 0, 1000) == 1
+    assert run_end(frames, 6, 1000) == 6
+
+
+def test_headers_are_no_bytes_of_the_network() -> None:
+    assert bytes_in([BARE, HEADED, BARE], 1, 3) == 2 * len(RAW)
+    assert bytes_in([BARE], 1, 1) == 0
 
 
 @pytest.mark.parametrize(("vnet", "prefix"), [(False, b""), (True, word(0))])
@@ -158,13 +180,13 @@ def test_offloads_are_done_where_the_stream_takes_no_header(vnet: bool, prefix: 
     header = VnetHeader(NEEDS_CSUM, GSO_TCPV4, 54, 100, 34, 16).pack()
     raw = on_wire(IP(src="10.0.0.2", dst="10.0.0.1") / TCP(sport=1, dport=2) / bytes(250)).raw
     frame = parse_frame(header + raw, 12, False)
-    chunks = encode([frame], vnet, 0, 0)
-    assert chunks[::2] == [word(154) + prefix, word(154) + prefix, word(104) + prefix]
-    assert [len(chunk) for chunk in chunks[1::2]] == [154, 154, 104]
+    sent = StreamDecoder(vnet).feed(b"".join(encode([frame], vnet, 0, 0, 1)))
+    assert encode([frame], vnet, 0, 0, 1)[0].startswith(word(154) + prefix + raw[:14])
+    assert [len(body) for body in sent] == [size + (12 if vnet else 0) for size in (154, 154, 104)]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=30), max_size=5), st.booleans(), st.sampled_from((10, 12)))
 def test_what_is_encoded_is_decoded(bodies: list[bytes], vnet: bool, header_len: int) -> None:
     frames = [Frame(body, 0) for body in bodies]
-    stream = b"".join(encode(frames, vnet, header_len, 0))
+    stream = b"".join(encode(frames, vnet, header_len, 0, len(frames)))
     assert StreamDecoder(vnet).feed(stream) == [bytes(12 if vnet else 0) + body for body in bodies]
