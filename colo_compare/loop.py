@@ -51,8 +51,9 @@ from colo_compare.operate.frames import FrameWatch
 from colo_compare.operate.history import EventHistory
 from colo_compare.ports.port import FramePort
 from colo_compare.protection import Protection
+from colo_compare.reading_on import read_on
 from colo_compare.suitability.survey import Surveyor
-from colo_compare.wire.frame import Frame, parse_frame
+from colo_compare.wire.frame import Frame, parse_frames
 
 logger: Final = logging.getLogger(__name__)
 Args = TypeVarTuple("Args")
@@ -207,7 +208,7 @@ class Loop:
     async def _read(self, link: Link) -> None:
         port = link.port
         while link.role != LOST:
-            if not self._may_read(link):
+            if not self.may_read(link):
                 await link.wait_at_gate()
                 continue
             try:
@@ -220,14 +221,13 @@ class Loop:
             # The link may have been fenced, and the stop begun, while this task waited.
             if link.role != LOST and not (self.stopping and link is self.client):
                 self.feed(link, batch)
+                read_on(self)
 
     def feed(self, link: Link, batch: list[bytes]) -> None:
         """Give frames that a port has just given to the core, and perform what follows."""
         if self._error is not None:
             return
-        inbound = link.role == CLIENT
-        header_len = link.port.header_len
-        frames = [parse_frame(data, header_len, inbound) for data in batch]
+        frames = parse_frames(batch, link.port.header_len, link.role == CLIENT)
         if self.frames.ring is not None:
             self.frames.ring.note(link.role, False, frames)
         for surveyor in self.surveyors:
@@ -245,7 +245,8 @@ class Loop:
             if batch:
                 self.feed(link, batch)
 
-    def _may_read(self, link: Link) -> bool:
+    def may_read(self, link: Link) -> bool:
+        """Whether what would come of this link's frames has room (back-pressure)."""
         if link.role == CLIENT:
             if self.stopping or self.draining or self.primary.backlog:
                 return False
@@ -257,7 +258,7 @@ class Loop:
 
     def _open_gates(self) -> None:
         for link in self.links:
-            if link.waits_at_gate and self._may_read(link):
+            if link.waits_at_gate and self.may_read(link):
                 link.open_gate()
 
     # Actions out
@@ -340,6 +341,10 @@ class Loop:
         return float("inf")
 
     # Time
+
+    def timer_is_due(self) -> bool:
+        """Whether the core waits for its timer's turn."""
+        return trio.current_time() >= self._wakes_at
 
     async def _run_timers(self) -> None:
         while True:

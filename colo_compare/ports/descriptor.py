@@ -98,6 +98,16 @@ class DescriptorPort(FramePort):
             if frames:
                 return frames
 
+    @property
+    def descriptor(self) -> int:
+        """The file descriptor, -1 while there is none to read from."""
+        return -1 if self._gone else self._fd
+
+    def receive_now(self) -> list[bytes]:
+        """Give the frames that are there now, about a batch at most."""
+        self._raise_if_gone()
+        return self._read(RECEIVE_LIMIT)
+
     def drain(self) -> list[bytes]:
         """Give all frames that are there now."""
         self._raise_if_gone()

@@ -51,7 +51,20 @@ class FramePort(ABC):
 
     @abstractmethod
     async def receive_batch(self) -> list[bytes]:
-        """Wait until there are frames, then give those that are there now: one to a few hundred."""
+        """Wait until there are frames, then give those that are there now: one to a thousand or so."""
+
+    @property
+    def descriptor(self) -> int:
+        """The file descriptor that is readable when `receive_now` has something to give.
+
+        -1 where there is none: the port is not open, waits for its peer, or is of another kind. Frames of
+        such a port come by `receive_batch` only.
+        """
+        return -1
+
+    def receive_now(self) -> list[bytes]:
+        """Give the frames that are there now, about as many as receive_batch, without waiting. Maybe none."""
+        return []
 
     @abstractmethod
     def drain(self) -> list[bytes]:

@@ -54,6 +54,15 @@ class TracerPort(FramePort):
         """Wait until there are frames, then give those that are there now."""
         return self._trace_received(await self._inner.receive_batch())
 
+    @property
+    def descriptor(self) -> int:
+        """The inner port's."""
+        return self._inner.descriptor
+
+    def receive_now(self) -> list[bytes]:
+        """Give the frames that are there now, about a batch at most."""
+        return self._trace_received(self._inner.receive_now())
+
     def drain(self) -> list[bytes]:
         """Give all frames that are there now."""
         return self._trace_received(self._inner.drain())
