@@ -1,6 +1,6 @@
 """Real guests, four ways: no COLO, QEMU's own colo-compare, this proxy inline, this proxy as a drop-in.
 
-    python -m tests.bench.colo_report [--short] [--seconds S] [--rounds N] [--failovers N] [--out DIR]
+    python -m tests.bench.colo_report [--short] [--seconds S] [--rounds N] [--failovers N]
 
 All four are up at the same time, and the workloads take turns on them, so that what else goes on at the
 machine concerns each of them. Writes `colo.md`, `colo.json` and `colo.svg`. Absolute figures are those of the
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from colo_compare.demo.qemu.image import QEMU, image
-from tests.bench import report
+from tests.bench import installed, report
 from tests.bench.colo_forms import FORMS, Alone, Form, save_state
 from tests.bench.colo_measure import Cell, Failovers, fail_over, take_turn
 from tests.bench.colo_tables import draw, markdown, write_json
@@ -33,11 +33,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of one turn")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--failovers", type=int, default=20)
+    parser.add_argument("--plain", action="store_true", help="the sources as they are, not compiled")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR")
     arguments = parser.parse_args()
     if arguments.short:
         arguments.seconds, arguments.rounds, arguments.failovers = 1.0, 1, 3
     arguments.out.mkdir(parents=True, exist_ok=True)
+    if not arguments.plain and not installed.is_running():
+        installed.run_again(arguments.out / "installed", "tests.bench.colo_report")
+    os.environ["PYTHONSAFEPATH"] = "1"  # the proxies do not take the sources of the current directory either
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         guest, state = image(tls=True), Path(directory, "state")

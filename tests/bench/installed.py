@@ -19,7 +19,7 @@ def is_running() -> bool:
     return _MARK in os.environ
 
 
-def run_again(cache: Path) -> None:
+def run_again(cache: Path, module: str = "tests.bench") -> None:
     """Replace this process by one that runs the compiled proxy, built unless it was.
 
     Raises CalledProcessError where it cannot be built.
@@ -31,7 +31,7 @@ def run_again(cache: Path) -> None:
     path = os.pathsep.join((str(target), str(ROOT)))
     environment = {**os.environ, "PYTHONPATH": path, _MARK: str(target)}
     # -P: not the sources of the current directory before all others.
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "tests.bench", *sys.argv[1:]], environment)
+    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *sys.argv[1:]], environment)
 
 
 def _digest() -> str:
