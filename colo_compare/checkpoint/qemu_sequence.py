@@ -277,8 +277,10 @@ class Sequence:
         if self.state == IDLE and self._missed:
             return [Examine("a checkpoint was made that the proxy could not follow")]
         if side == SECONDARY:
-            self._doubtful = self.state == COPYING
             self._secondary_runs = runs
+            if self.state == COPYING and self._primary_early:
+                return self._loaded(now)  # its word of it, which was waited for, was lost
+            self._doubtful = self.state == COPYING
             return []
         if runs != self._primary_runs:
             told = self.resumed if runs else self.stopped

@@ -45,6 +45,8 @@ class Watch:
 
     async def _suspect(self, guest: QemuGuest) -> bool:
         """Find out whether a guest that does not answer is to blame; False: there is nobody else."""
+        if self._is_lost(guest):
+            return True
         if not self._backend.ready:
             logger.error("nothing is known any more of the only guest left: %s", guest.address)
             return False

@@ -417,6 +417,14 @@ def test_the_primary_tells_what_the_secondary_could_not(pair: Pair, returns: boo
     assert pair.state == IDLE
 
 
+def test_the_primary_resumes_before_anybody_sees_that_the_secondary_is_out_of_sight(pair: Pair) -> None:
+    pair.get_to(COPYING)
+    assert pair.resume(PRIMARY) == []
+    pair.lose_sight(SECONDARY)
+    assert pair.return_to(SECONDARY, runs=True) == [ReportLoaded(), ReportCommitted(0.5)]
+    assert pair.state == IDLE
+
+
 def test_what_the_secondary_tells_after_its_return_counts(pair: Pair) -> None:
     pair.get_to(COPYING).lose_sight(SECONDARY)
     pair.return_to(SECONDARY, runs=False)

@@ -215,16 +215,30 @@ def test_the_whole_machine_hangs_for_a_while(pair: Callable[..., Lab]) -> None:
 
 
 def test_somebody_else_makes_a_checkpoint(pair: Callable[..., Lab]) -> None:
-    """The proxy follows a checkpoint that QEMU begins by itself."""
-    lab = pair()
+    """The proxy follows a checkpoint that QEMU begins by itself, or gives the secondary up if it was late.
 
-    with Connection(lab, ECHO) as connection, SpareMonitor(lab.machines[0]) as monitor:
-        epoch = lab.proxy.status()["epoch"]
-        for number in range(1, 4):
+    QEMU lets the primary run again without waiting for anybody, after 3 ms: on a busy machine the proxy may
+    not have looked in between, and cannot tell what was sent before.
+    """
+    lab = pair()
+    primary, secondary = lab.machines
+
+    with Connection(lab, ECHO) as connection, SpareMonitor(primary) as monitor:
+        for _ in range(3):
             assert connection.ask(TALK) == TALK
+            before = lab.proxy.status()["epoch"]
             monitor.execute("migrate-set-parameters", **{"x-checkpoint-delay": 3600000})
-            lab.wait_for_epoch(epoch + number)
+            lab.wait_for("end of the epoch", lambda: ended(lab, before))  # noqa: B023 - called at once
         assert connection.ask(TALK) == TALK
 
-    assert lab.proxy.status()["protected"]
-    assert all(machine.alive for machine in lab.machines)
+    if lab.proxy.status()["protected"]:
+        assert all(machine.alive for machine in lab.machines)
+    else:
+        assert "too short for the proxy to follow" in lab.proxy.log.read_text()
+        assert_alone(lab, primary, secondary)
+
+
+def ended(lab: Lab, epoch: int) -> bool:
+    """Whether an epoch is over, or the pair."""
+    status = lab.proxy.status()
+    return bool(status["epoch"] > epoch or status["mode"] == "solo")
