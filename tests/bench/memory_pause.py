@@ -85,7 +85,7 @@ class Process:
 
 
 @contextmanager
-def processes(memory: int, endpoint: str, directory: str) -> Iterator[tuple[Process, str]]:
+def processes(memory: int, endpoint: str, directory: str) -> Iterator[tuple[Process, Process, str]]:
     started: list[Process] = []
     try:
         for name in ("a", "b"):
@@ -101,14 +101,26 @@ def processes(memory: int, endpoint: str, directory: str) -> Iterator[tuple[Proc
                 "--timeout", "30s",
             )
         )  # fmt: skip
-        yield started[0], f"{directory}/a.sock"
+        yield started[0], started[2], f"{directory}/a.sock"
     finally:
         for process in started:
             process.stop()
 
 
+def processor_time(receiver: Process) -> float:
+    """Give the seconds of processor time that both ends have used: this process, and the receiver's."""
+    fields = Path(f"/proc/{receiver.process.pid}/schedstat").read_text().split()
+    return time.process_time() + int(fields[0]) / 1e9
+
+
 async def measure(
-    options: MemoryOptions, guest: Process, bare: "BareSocket", cases: list[int], rounds: int, rate: int
+    options: MemoryOptions,
+    guest: Process,
+    receiver: Process,
+    bare: "BareSocket",
+    cases: list[int],
+    rounds: int,
+    rate: int,
 ) -> list[Any]:
     """Give rows for each number of written MiB; with `rate` (MiB/s) written steadily between checkpoints.
 
@@ -118,26 +130,31 @@ async def measure(
     backend = MemoryCheckpointer(options)
     rows: list[Any] = []
     epoch = 0
+    used = 0.0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(backend.run, bench)
         while not backend.ready:  # noqa: ASYNC110 - the contract has no event for it
             await trio.sleep(0.01)
 
         async def checkpoint() -> Figures:
-            nonlocal epoch
+            nonlocal epoch, used
             epoch += 1
+            before = processor_time(receiver)
             await backend.request(CheckpointRequest(epoch, ("payload",), ""))
+            used = processor_time(receiver) - before
             return bench.figures
 
         await checkpoint()
         for dirty in cases:
             found = []
             limits = []
+            times: list[float] = []
             for turn in range(rounds):
                 limits.append(bare.rate(max(dirty, 1)))
                 await write(guest, dirty, turn + 1, rate)
                 found.append(await checkpoint())
-            rows.append(summary(dirty, found, limits))
+                times.append(used)
+            rows.append(summary(dirty, found, limits, times))
         nursery.cancel_scope.cancel()
     return rows
 
@@ -153,7 +170,7 @@ async def write(guest: Process, dirty: int, value: int, rate: int) -> None:
         await trio.sleep(0.05)
 
 
-def summary(dirty: int, found: list[Figures], limits: list[float]) -> dict[str, float]:
+def summary(dirty: int, found: list[Figures], limits: list[float], times: list[float]) -> dict[str, float]:
     pauses = [figures.pause or 0.0 for figures in found]
     sent = statistics.median(figures.bytes or 0 for figures in found)
     before = statistics.median(int((figures.detail or {}).get("bytes_before", 0)) for figures in found)
@@ -164,6 +181,7 @@ def summary(dirty: int, found: list[Figures], limits: list[float]) -> dict[str, 
         "best_ms": round(min(pauses) * 1e3, 1),
         "pause_mib": round(sent / MIB, 1),
         "before_mib": round(before / MIB, 1),
+        "processor_ms_per_mib": round(min(times) * 1e3 / max(dirty, 1), 2),
         "mib_per_s": round(statistics.median(rates)),
         "socket_mib_per_s": round(statistics.median(limits)),
         "of_socket": round(
@@ -240,7 +258,7 @@ class BareSocket:
 def run_case(kind: str, memory: int, cases: list[int], rounds: int, rate: int, **options: Any) -> list[Any]:
     with tempfile.TemporaryDirectory() as directory:
         endpoint = f"unix:{directory}/receiver" if kind == "unix" else f"tcp:127.0.0.1:{free_port()}"
-        with processes(memory, endpoint, directory) as (guest, path):
+        with processes(memory, endpoint, directory) as (guest, receiver, path):
             settings = MemoryOptions(
                 primary=path,
                 secondary=endpoint,
@@ -251,7 +269,7 @@ def run_case(kind: str, memory: int, cases: list[int], rounds: int, rate: int, *
             wait_for(endpoint)
             bare = BareSocket(kind, max(*cases, 1))
             try:
-                return trio.run(measure, settings, guest, bare, cases, rounds, rate)
+                return trio.run(measure, settings, guest, receiver, bare, cases, rounds, rate)
             finally:
                 bare.close()
 

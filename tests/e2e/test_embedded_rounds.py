@@ -109,6 +109,12 @@ class Service:
         return True
 
 
+def last_words(lab: EmbeddedLab) -> str:
+    """Give the ends of all logs, for whoever has to find out why."""
+    logs = sorted(lab.directory.glob("*.log"), key=lambda log: log.stat().st_mtime)
+    return "\n".join(line for log in logs for line in [f"{log.name}:", *log.read_text().splitlines()[-20:]])
+
+
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
     with ExitStack() as stack:
@@ -125,6 +131,7 @@ def test_the_service_goes_on(stack: ExitStack, seed: int) -> None:
                 service.round(clients)
             except BaseException as error:
                 error.add_note(f"seed {seed}: {'; '.join(service.told)}")
+                error.add_note(f"answers: {clients.answered}\n{last_words(lab)}")
                 raise
         clients.wait(3)
     assert settled(lab)["promotions"] == service.promotions

@@ -101,7 +101,7 @@ class Attempt:
 
     async def _send_rest(self, sender: Sender, device_state: bytes) -> None:
         before = [speaker.bytes for speaker in sender.speakers]
-        await sender.transfer(self._runs, self._backend.guest.region, copy=False)
+        await self._backend.transfer(sender, self._runs, copy=False)
         sender.say(sender.outgoing.sync(device_state, trio.current_time()))
         await sender.until(AT_RECEIVED)
         self._bytes = [speaker.bytes - start for speaker, start in zip(sender.speakers, before, strict=True)]

@@ -14,7 +14,7 @@ from colo_compare.checkpoint.memory.backlog import Backlog
 from colo_compare.checkpoint.memory.endpoint import Endpoint
 from colo_compare.checkpoint.memory.guest_control import AUTO, SocketGuest
 from colo_compare.checkpoint.memory.outgoing import Outgoing
-from colo_compare.checkpoint.memory.page_map import count_pages
+from colo_compare.checkpoint.memory.page_map import Run, count_pages
 from colo_compare.checkpoint.memory.region import PAGE_SIZE
 from colo_compare.checkpoint.memory.sender import Sender, open_channels
 from colo_compare.checkpoint.memory.speaker import Delivery
@@ -175,7 +175,7 @@ class MemoryCheckpointer(Checkpointer):
         for _ in range(_ROUNDS):
             self.backlog.note(self.tracker.look())
             runs = self.backlog.take_all()
-            self._count_ahead(await sender.transfer(runs, self.guest.region, copy=True))
+            self._count_ahead(await self.transfer(sender, runs, copy=True))
             if count_pages(runs) <= _REST:
                 return
 
@@ -197,7 +197,9 @@ class MemoryCheckpointer(Checkpointer):
             )
             self._pair.start_soon(sender.run)
             await sender.until(AT_IDLE)
-            self.backlog = Backlog(self.guest.region.pages)
+            # In a thread: the proxy goes on. What is written meanwhile is in the tracker's next look.
+            holes = await trio.to_thread.run_sync(self.guest.region.holes)
+            self.backlog = Backlog(self.guest.region.pages, holes)
             self.presented = [(0, 0)] * options.channels
             self.sender = sender
             self._reconnected.set()
@@ -292,10 +294,15 @@ class MemoryCheckpointer(Checkpointer):
             try:
                 self.backlog.note(self.tracker.look())
                 runs = self.backlog.take_quiet(max(pages, 1))
-                deliveries = await sender.transfer(runs, self.guest.region, copy=True)
+                deliveries = await self.transfer(sender, runs, copy=True)
             except CheckpointerError:
                 continue  # a new session begins with all pages; a primary that is gone is noticed elsewhere
             self._count_ahead(deliveries)
+
+    async def transfer(self, sender: Sender, runs: list[Run], *, copy: bool) -> list[Delivery]:
+        """Send pages of the primary. Raises CheckpointFailed."""
+        memory, holes = self.backlog.divide(runs)
+        return await sender.transfer(memory, self.guest.region.view, copy=copy, holes=holes)
 
     def _count_ahead(self, deliveries: list[Delivery]) -> None:
         self.presented = [

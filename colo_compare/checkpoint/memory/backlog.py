@@ -15,20 +15,31 @@ from colo_compare.checkpoint.memory.page_map import PageMap, Run
 class Backlog:
     """Pages to be sent."""
 
-    def __init__(self, pages: int) -> None:
-        """Begin with all of the memory: the other end has nothing."""
+    def __init__(self, pages: int, holes: Iterable[Run] = ()) -> None:
+        """Begin with all of the memory: the other end has nothing.
+
+        `holes`: pages that are zeros and are not to be read, until they are written.
+        """
         self._missing: Final = PageMap(pages, full=True)
+        self._holes: Final = PageMap(pages)
+        self._holes.add(holes)
         self._busy: list[Run] = []
         self._next = 0  # the page from which the next quiet ones are taken
 
     def note(self, written: list[Run]) -> None:
         """Take what a look at the tracker gave: the pages written since the look before."""
         self._missing.add(written)
+        self._holes.discard(written)
         self._busy = written
 
     def put_back(self, runs: Iterable[Run]) -> None:
         """Take pages back that were not sent after all."""
         self._missing.add(runs)
+
+    def divide(self, runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
+        """Give the parts of runs that are to be read, and those that are holes."""
+        holes, memory = self._holes.divide(runs)
+        return memory, holes
 
     def take_quiet(self, limit: int) -> list[Run]:
         """Take out at most `limit` pages that were not written between the last two looks.

@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -60,8 +61,10 @@ class GuestControl(ABC):
         """Give it the memory that `load` copies from."""
 
     @abstractmethod
-    async def load(self, runs: list[Run], device_state: bytes) -> None:
-        """Have it copy these pages from the cache and take this device state. It stays stopped.
+    async def load(self, runs: list[Run], device_state: bytes, zeros: Sequence[Run] = ()) -> None:
+        """Have it copy these pages from the cache, make those zero, and take this device state.
+
+        It stays stopped.
 
         It does the copying, as it alone cannot die in the middle of it and still be there. When this raises,
         the guest has no complete state any more.
@@ -161,9 +164,9 @@ class SocketGuest(GuestControl):
         """Let it run on."""
         await self._call(RESUME, b"", DONE, "run on")
 
-    async def load(self, runs: list[Run], device_state: bytes) -> None:
-        """Have it copy these pages from the cache and take this device state."""
-        await self._call(LOAD, pack_load(runs, device_state), DONE, "load a state")
+    async def load(self, runs: list[Run], device_state: bytes, zeros: Sequence[Run] = ()) -> None:
+        """Have it copy these pages from the cache, make those zero, and take this device state."""
+        await self._call(LOAD, pack_load(runs, list(zeros), device_state), DONE, "load a state")
 
     async def lend_cache(self, cache: Region) -> None:
         """Give it the memory that `load` copies from."""

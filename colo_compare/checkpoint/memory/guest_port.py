@@ -168,14 +168,13 @@ class GuestPort:
             self._load(controller, body, self._cache)
 
     def _load(self, controller: socket.socket, body: bytes, cache: Region) -> None:
-        runs, state = parse_load(body)
+        runs, zeros, state = parse_load(body)
         memory, pages = self._region.view, cache.view
         try:
-            written, holes = cache.divide(runs)
-            for first, count in written:
+            for first, count in runs:
                 part = slice(first * PAGE_SIZE, (first + count) * PAGE_SIZE)
                 memory[part] = pages[part]
-            for first, count in holes:
+            for first, count in zeros:
                 self._region.clear(first, count)
             self._machine.load(state)
         except Exception as error:

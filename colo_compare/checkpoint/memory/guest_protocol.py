@@ -11,8 +11,9 @@ ATTACHED  guest       first of all: bytes of memory (8), where it is mapped in t
 PAUSE     controller
 PAUSED    guest       device state: the guest stands still now
 CACHE     controller  with it comes the memfd of the cache, as large as the memory
-LOAD      controller  number of runs (4), the runs (first page, pages: 4 each), device state: copy these pages
-                      from the cache, take this device state, and stay still
+LOAD      controller  number of runs to copy (4), of runs to clear (4), the runs (first page, pages: 4 each),
+                      device state: copy those pages from the cache, make these zero, take this device state,
+                      and stay still
 RESUME    controller
 PING      controller  does it live? whether it runs or stands still
 DONE      guest       the answer to CACHE, LOAD, RESUME and PING
@@ -46,7 +47,7 @@ ERROR: Final = 8
 PING: Final = 9
 
 _ATTACHED: Final = struct.Struct(">QQI")
-_COUNT: Final = struct.Struct(">I")
+_COUNTS: Final = struct.Struct(">II")
 
 
 def encode(kind: int, body: Buffer = b"") -> bytes:
@@ -82,17 +83,18 @@ def parse_attached(body: Buffer) -> tuple[int, int, int]:
     return size, address, page_size
 
 
-def pack_load(runs: list[Run], device_state: bytes) -> bytes:
+def pack_load(runs: list[Run], zeros: list[Run], device_state: bytes) -> bytes:
     """Give the body of LOAD."""
-    table = b"".join([TABLE_ENTRY.pack(first, count) for first, count in runs])
-    return b"".join((_COUNT.pack(len(runs)), table, device_state))
+    table = b"".join([TABLE_ENTRY.pack(first, count) for first, count in runs + zeros])
+    return b"".join((_COUNTS.pack(len(runs), len(zeros)), table, device_state))
 
 
-def parse_load(body: Buffer) -> tuple[list[Run], bytes]:
-    """Read the body of LOAD: which pages, and the device state. Raises CheckpointerError."""
-    if len(body) >= _COUNT.size:
-        start = _COUNT.size + _COUNT.unpack_from(body)[0] * TABLE_ENTRY.size
+def parse_load(body: Buffer) -> tuple[list[Run], list[Run], bytes]:
+    """Read the body of LOAD: pages to copy, pages to clear, the device state. Raises CheckpointerError."""
+    if len(body) >= _COUNTS.size:
+        copied, cleared = _COUNTS.unpack_from(body)
+        start = _COUNTS.size + (copied + cleared) * TABLE_ENTRY.size
         if len(body) >= start:
-            runs: list[Run] = list(TABLE_ENTRY.iter_unpack(memoryview(body)[_COUNT.size : start]))
-            return runs, bytes(memoryview(body)[start:])
+            runs: list[Run] = list(TABLE_ENTRY.iter_unpack(memoryview(body)[_COUNTS.size : start]))
+            return runs[:copied], runs[copied:], bytes(memoryview(body)[start:])
     raise CheckpointerError("a guest was told to load, but the message ends before its table of pages")

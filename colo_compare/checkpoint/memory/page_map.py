@@ -51,6 +51,21 @@ class PageMap:
             first = flags.find(1, end)
         return found
 
+    def divide(self, runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
+        """Give the parts of runs that are in it, and those that are not."""
+        parts: tuple[list[Run], list[Run]] = ([], [])
+        flags = self._flags
+        for first, count in runs:
+            end = first + count
+            while first < end:
+                inside = flags[first]
+                stop = flags.find(not inside, first, end)
+                if stop < 0:
+                    stop = end
+                parts[not inside].append((first, stop - first))
+                first = stop
+        return parts
+
     def __len__(self) -> int:
         """Give the number of pages in it."""
         return self._flags.count(1)

@@ -22,7 +22,9 @@ from colo_compare.checkpoint.memory.incoming import (
 )
 from colo_compare.checkpoint.memory.messages import (
     HELLO,
+    PAGES,
     REFUSED,
+    ZEROS,
     Hello,
     Message,
     MessageWriter,
@@ -63,6 +65,7 @@ class Receiver:
         self.promoted = False
         self._fencing = False  # its death is no surprise
         self.written: PageMap
+        self._zeros: PageMap  # of the cache: pages that are not to be read there
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until the guest is promoted, fenced or gone, or this is cancelled; then let go of it.
@@ -79,6 +82,7 @@ class Receiver:
         guest = self._guest
         self._cache = Region.create(guest.region.size, "colo-cache")
         self.written = PageMap(guest.region.pages)
+        self._zeros = PageMap(guest.region.pages, full=True)
         await guest.lend_cache(self._cache)
         self._tracker = guest.track(self._choice, self._cache)
         listeners = await self._endpoint.listen()
@@ -231,7 +235,8 @@ class Receiver:
             pages.add(self._tracker.look())
             pages.add(task.received)
             runs = pages.runs()
-            await self._guest.load(runs, task.device_state)
+            zeros, memory = self._zeros.divide(runs)
+            await self._guest.load(memory, task.device_state, zeros)
             pages.clear()
             self._tracker.look()  # what the guest itself has copied just now
         except CheckpointerError as error:
@@ -250,6 +255,13 @@ class Receiver:
                 self.spoilt = f"the secondary guest does not run on: {error}"
                 logger.exception("the secondary guest does not run on")
         self._stopped = False
+
+    def note_pages(self, message: Message) -> None:
+        """Take note of pages that are in the cache now."""
+        if message.kind == PAGES:
+            self._zeros.discard(message.runs)
+        elif message.kind == ZEROS:
+            self._zeros.add(message.runs)
 
     def note_end(self, session: "_Session") -> None:
         """Take note that a session is over."""
@@ -324,6 +336,7 @@ class _Session:
                 message = reader.advance(count)
                 if message is None:
                     continue
+                self._receiver.note_pages(message)
                 sends, tasks = incoming.receive(index, message, trio.current_time())
                 self.say(sends)
                 for task in tasks:

@@ -12,7 +12,6 @@ from colo_compare.checkpoint.memory.messages import MessageWriter, ProtocolError
 from colo_compare.checkpoint.memory.outgoing import Outgoing
 from colo_compare.checkpoint.memory.page_map import Run
 from colo_compare.checkpoint.memory.reader import MessageReader
-from colo_compare.checkpoint.memory.region import Region
 from colo_compare.checkpoint.memory.speaker import Delivery, Speaker
 from colo_compare.checkpoint.memory.states import AT_BROKEN, AT_ENDED, AT_IDLE, Sends
 from colo_compare.errors import CheckpointFailed
@@ -73,14 +72,17 @@ class Sender:
         """Wait until something has happened to `outgoing`."""
         await self._changed.wait()
 
-    async def transfer(self, runs: list[Run], region: Region, *, copy: bool) -> list[Delivery]:
-        """Send pages on all channels, and wait until they are written. Gives what went on each channel.
+    async def transfer(
+        self, runs: list[Run], memory: memoryview, *, copy: bool, holes: list[Run]
+    ) -> list[Delivery]:
+        """Send pages, and holes, on all channels, and wait until they are written.
+
+        Gives what went on each channel.
 
         Cancelled, it lets the messages under way end first: the pages must not change before that.
         """
-        written, holes = region.divide(runs)
         deliveries = [
-            speaker.deliver(self.outgoing.batches(index, written, region.view, copy=copy, holes=holes))
+            speaker.deliver(self.outgoing.batches(index, runs, memory, copy=copy, holes=holes))
             for index, speaker in enumerate(self.speakers)
         ]
         try:

@@ -37,9 +37,9 @@ class CompareTracker(Tracker):
     def look(self) -> list[Run]:
         """Give the pages that differ."""
         guest, reference = self._guest, self._reference
-        in_guest, holes = guest.divide([(0, guest.pages)])
-        in_both, in_guest_only = reference.divide(in_guest)
-        in_reference_only, _ = reference.divide(holes)
+        in_guest, in_reference = _memory_of(guest), _memory_of(reference)
+        in_both, in_guest_only = in_reference.divide(in_guest.runs())
+        _, in_reference_only = in_guest.divide(in_reference.runs())
         found = PageMap(guest.pages)
         # A hole is compared as zeros, without reading it: that would make memory of it.
         for runs, here, there in (
@@ -51,11 +51,10 @@ class CompareTracker(Tracker):
                 _compare(found, first, count, here, there)
         differing = found.runs()
         if self._follow:
-            self._bring_up_to_date(differing)
+            self._bring_up_to_date(*in_guest.divide(differing))
         return differing
 
-    def _bring_up_to_date(self, runs: list[Run]) -> None:
-        written, holes = self._guest.divide(runs)
+    def _bring_up_to_date(self, written: list[Run], holes: list[Run]) -> None:
         for first, count in written:
             part = slice(first * PAGE_SIZE, (first + count) * PAGE_SIZE)
             self._reference.view[part] = self._guest.view[part]
@@ -66,6 +65,13 @@ class CompareTracker(Tracker):
         """Let go of the copy, if it is the tracker's own."""
         if self._follow:
             self._reference.close()
+
+
+def _memory_of(region: Region) -> PageMap:
+    """Give the pages that are no holes."""
+    pages = PageMap(region.pages, full=True)
+    pages.discard(region.holes())
+    return pages
 
 
 def _compare(found: PageMap, first: int, count: int, here: int, there: int | None) -> None:

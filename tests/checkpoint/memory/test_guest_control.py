@@ -37,10 +37,12 @@ async def test_it_loads_what_it_is_told_and_nothing_else(start: Start) -> None:
     cache.view[:] = b"c" * cache.size
     await control.lend_cache(cache)
     assert await control.pause() == b"at start"
-    await control.load([(1, 1), (7, 2)], b"another state")
+    control.region.view[20 * PAGE_SIZE : 23 * PAGE_SIZE] = b"x" * (3 * PAGE_SIZE)
+    await control.load([(1, 1), (7, 2)], b"another state", [(21, 1)])
     await control.resume()
     loaded = [page for page in range(PAGES) if control.region.view[page * PAGE_SIZE] == ord("c")]
     assert loaded == [1, 7, 8]
+    assert control.region.view[20 * PAGE_SIZE : 23 * PAGE_SIZE : PAGE_SIZE].tobytes() == b"x\0x"
     assert await control.pause() == b"another state"
     await control.aclose()
     cache.close()

@@ -61,3 +61,13 @@ def test_quiet_pages_are_taken_round_the_memory_up_to_the_limit() -> None:
     assert backlog.take_quiet(5) == [(35, 5)]
     assert backlog.take_quiet(5) == [(0, 2)]
     assert backlog.take_all() == []
+
+
+def test_runs_are_divided_by_what_is_in_it() -> None:
+    pages = PageMap(20)
+    pages.add([(3, 2), (10, 5)])
+    assert pages.divide([(0, 12), (14, 6), (4, 1)]) == (
+        [(3, 2), (10, 2), (14, 1), (4, 1)],
+        [(0, 3), (5, 5), (15, 5)],
+    )
+    assert pages.divide([]) == ([], [])

@@ -26,21 +26,16 @@ def write(region: Region, first: int, count: int) -> None:
     region.view[first * PAGE_SIZE : (first + count) * PAGE_SIZE] = b"x" * count * PAGE_SIZE
 
 
-def test_holes_are_told_from_memory_and_stay_holes(region: Region) -> None:
+def test_holes_are_found_and_stay_holes(region: Region) -> None:
+    assert region.holes() == [(0, PAGES)]
     write(region, 10, 5)
     write(region, 500, 1)
-    assert region.divide([(0, PAGES)]) == ([(10, 5), (500, 1)], [(0, 10), (15, 485), (501, 499)])
-    assert region.divide([(12, 10), (499, 3), (13, 1)]) == (
-        [(12, 3), (500, 1), (13, 1)],
-        [(15, 7), (499, 1), (501, 1)],
-    )
-    assert region.divide([]) == ([], [])
-    assert pages_held(region) == 6
-
-
-def test_memory_without_holes_is_all_memory(region: Region) -> None:
+    assert region.holes() == [(0, 10), (15, 485), (501, 499)]
+    write(region, PAGES - 1, 1)
+    assert region.holes()[-1] == (501, PAGES - 502)
+    assert pages_held(region) == 7
     write(region, 0, PAGES)
-    assert region.divide([(3, 4), (100, 900)]) == ([(3, 4), (100, 900)], [])
+    assert region.holes() == []
 
 
 @pytest.mark.parametrize(("count", "left"), [(4, 200), (100, 100)], ids=["few", "many"])
