@@ -48,7 +48,7 @@ class MemoryOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     presend_rate: Size = Size(64 << 20)  # bytes a second between checkpoints; 0B: none
     presend_interval: Duration = Duration(0.02)  # between two looks at the tracker
     compression: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0  # zlib's level; 0: none
-    page_checksums: bool = True
+    page_checksums: bool | Literal["auto"] = AUTO  # auto: over plain TCP
     tracker: Literal["auto", "pagemap", "compare"] = AUTO
     timeout: Duration = Duration(3)  # of each answer of a guest, and of the secondary's end
     reconnect_timeout: Duration = Duration(2)  # then the secondary is lost
@@ -193,7 +193,12 @@ class MemoryCheckpointer(Checkpointer):
                 now=trio.current_time(),
             )
             sender = Sender(
-                channels, outgoing, checksums=options.page_checksums, compression=options.compression
+                channels,
+                outgoing,
+                checksums=self._endpoint.unguarded
+                if options.page_checksums == AUTO
+                else options.page_checksums,
+                compression=options.compression,
             )
             self._pair.start_soon(sender.run)
             await sender.until(AT_IDLE)
