@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -10,7 +11,7 @@ import pytest
 from colo_compare.checkpoint.memory import messages
 from colo_compare.demo.embedded import EmbeddedGuest, EmbeddedLab
 from colo_compare.errors import ControlRefused
-from tests.e2e.oracle import NOISE, Crowd, all_kinds
+from tests.e2e.oracle import NOISE, PATIENCE, Crowd, all_kinds
 from tests.e2e.relay import Relay
 from tests.e2e.verdict import settled
 
@@ -30,7 +31,7 @@ class Service:
         self.stack = stack
         self.primary, self.secondary = lab.guests
         self.relay = self._relay(self.secondary)
-        self.promotions = self.losses = 0
+        self.promotions = 0
         self.told: list[str] = []
         lab.start(noise=NOISE, checkpointer={"secondary": self.relay.endpoint, "timeout": "1s"})
 
@@ -48,13 +49,21 @@ class Service:
         self.told.append(f"{event.__name__} at {messages.KIND_NAMES[kind]} {nth}")
         clients.wait_for(self.relay.arm(kind, nth, event))
         clients.wait(1)
+        if event == self.break_channel:
+            return
+        self.wait_for_solo()
         counters = settled(self.lab)
-        if counters["promotions"] > self.promotions:
+        if event in (self.kill_primary, self.cut_primary_off, self.stop_primary):
+            self.promotions += 1
             self.primary = self.secondary
-        elif counters["secondaries_lost"] == self.losses:
-            return  # the pair is whole
-        self.promotions, self.losses = counters["promotions"], counters["secondaries_lost"]
+        assert counters["promotions"] == self.promotions
         self.protect()
+
+    def wait_for_solo(self) -> None:
+        """Wait until the proxy knows that a guest is lost."""
+        end = time.monotonic() + PATIENCE
+        while self.lab.proxy.status()["mode"] != "solo":
+            assert time.monotonic() < end, "nobody notices that a guest is lost"
 
     def protect(self) -> None:
         """Give the one that is left a new secondary; now and then that dies before it is one."""
@@ -72,9 +81,9 @@ class Service:
             except ControlRefused:
                 assert dies
             else:
-                if not dies or not self.relay.happened.is_set():
+                if not self.relay.happened.is_set():
                     return
-            self.losses = settled(self.lab)["secondaries_lost"]
+                self.wait_for_solo()  # it died when it was one
 
     def _port(self) -> str:
         return f"guest{len(self.lab.guests) - 1}"

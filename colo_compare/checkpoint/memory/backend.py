@@ -365,7 +365,10 @@ class MemoryCheckpointer(Checkpointer):
             sender.say(outgoing.promote(now) if side == PRIMARY else outgoing.fence(now))
             await sender.until(AT_ENDED)
         except CheckpointerError:
-            self.lost = before
+            # A secondary that is given up stays so, dead or not. To report it lost later would be taken for a
+            # report of the next one, which may be there by then.
+            if side == PRIMARY:
+                self.lost = before
             raise
         if outgoing.fenced is False:
             raise CheckpointerError(f"the secondary could not be fenced: {outgoing.failure}")

@@ -340,6 +340,16 @@ async def test_abandoning_kills_that_guest(together: Together) -> None:
         assert pair.reports.lost == []
 
 
+async def test_a_secondary_that_was_given_up_is_not_reported_later(together: Together) -> None:
+    async with together() as pair:
+        await pair.checkpoint()
+        pair.receiving.scope.cancel()
+        with pytest.raises(CheckpointerError, match=r"no connection|the session .* broke"):
+            await pair.backend.abandon(SECONDARY)
+        assert pair.backend.figures()["state"] == "the secondary was fenced"
+        assert pair.reports.lost == []
+
+
 def newcomer(pair: Pair, endpoint: str, **changes: object) -> NewSecondary:
     """Give what the proxy says of a new secondary: the options in force, and what the operator changes."""
     options = msgspec.structs.replace(pair.backend.options, secondary=endpoint, **changes)
