@@ -100,9 +100,11 @@ def follow(
         _ask(connection, timeout, path, method, params)
         received = bytearray()
         more = True
+        gone = "closed the connection without an answer"
         while more:
-            response = _understand(path, _receive_line(connection, path, received, math.inf))
+            response = _understand(path, _receive_line(connection, path, received, math.inf, gone))
             more = response.more
+            gone = "has ended, or was restarted"
             if more:
                 yield response.result
 
@@ -145,7 +147,13 @@ def _understand(path: Path, line: bytes) -> _Response:
     return response
 
 
-def _receive_line(connection: socket.socket, path: Path, received: bytearray, deadline: float) -> bytes:
+def _receive_line(
+    connection: socket.socket,
+    path: Path,
+    received: bytearray,
+    deadline: float,
+    gone: str = "closed the connection without an answer",
+) -> bytes:
     """Take a line off what was received; more is received until `deadline`, a time of time.monotonic."""
     searched = 0
     while (end := received.find(b"\n", searched)) < 0:
@@ -156,7 +164,7 @@ def _receive_line(connection: socket.socket, path: Path, received: bytearray, de
         connection.settimeout(None if math.isinf(left) else left)
         chunk = connection.recv(65536)
         if not chunk:
-            raise ControlError(f"the daemon on {path} closed the connection without an answer")
+            raise ControlError(f"the daemon on {path} {gone}")
         received += chunk
         if len(received) > MAX_RESPONSE:
             raise ControlError(f"the answer on {path} is longer than {MAX_RESPONSE} bytes")

@@ -207,6 +207,24 @@ async def test_a_follower_that_goes_away_ends_the_method(path: Path) -> None:
             await trio.lowlevel.checkpoint()
 
 
+async def test_a_follower_is_told_that_the_daemon_ends(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    results: list[int] = []
+
+    def run() -> None:
+        with pytest.raises(ControlError, match="has ended, or was restarted"):
+            results.extend(follow(path, "count", {"slowly": True}))
+
+    async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
+        await nursery.start(serve_control, path, 0o600, METHODS)
+        outer.start_soon(trio.to_thread.run_sync, run)
+        with trio.fail_after(5):
+            while not results:
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert results == [1]
+
+
 async def test_a_follower_that_takes_nothing_loses_its_place(
     tmp_path: Path, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

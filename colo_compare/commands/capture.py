@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from colo_compare.commands.client import NEGATIVE, OK, add_json, add_socket, follow, print_json
-from colo_compare.errors import CaptureError
+from colo_compare.errors import CaptureError, ControlError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,17 +39,27 @@ def run(args: argparse.Namespace) -> int:
         else:
             file = _create(Path(path))
             stack.callback(_close, file)
-        with suppress(KeyboardInterrupt):  # the way to end it
+        try:
             copy(args, {"seconds": args.seconds, "before": not args.new}, file, total)
-        file.flush()
-    if path == "-":
-        return OK if not total["missed"] else NEGATIVE
+        except KeyboardInterrupt:  # the way to end it
+            pass
+        except ControlError:  # the daemon has ended: what came before it is in the file
+            if total["frames"]:
+                _report(args, total)
+            raise
+    _report(args, total)
+    return OK if not total["missed"] else NEGATIVE
+
+
+def _report(args: argparse.Namespace, total: dict[str, Any]) -> None:
+    """Say what is in the file."""
+    if args.write == "-":
+        return
     if args.json:
         print_json(total)
     else:
         missed = f", {total['missed']} are missing" if total["missed"] else ""
-        print(f"{total['frames']} frames in {path}{missed}")
-    return OK if not total["missed"] else NEGATIVE
+        print(f"{total['frames']} frames in {total['file']}{missed}")
 
 
 def copy(args: argparse.Namespace, params: dict[str, Any], file: BinaryIO, total: dict[str, Any]) -> None:

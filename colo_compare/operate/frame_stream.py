@@ -28,9 +28,8 @@ async def stream_capture(
         number = ring.fallen if before else ring.last
         yield {"pcapng": text.header(f"colo-compare {__version__}"), "frames": 0, "missed": 0}
         end = math.inf if seconds is None else trio.current_time() + seconds
-        ended = False
-        while not ended:
-            await trio.sleep_until(min(trio.current_time() + SETTLING, end))
+        while True:
+            # At first without waiting: the oldest of what is kept would fall out meanwhile.
             ended = trio.current_time() >= end
             missed = max(ring.fallen - number, 0)
             batches = ring.since(number, None if ended else ring.now() - round(SETTLING * 1e9))
@@ -43,6 +42,9 @@ async def stream_capture(
                 number = piece[-1].last
             if missed:
                 yield {"pcapng": b"", "frames": 0, "missed": missed}
+            if ended:
+                return
+            await trio.sleep_until(min(trio.current_time() + SETTLING, end))
     finally:
         watch.end()
 

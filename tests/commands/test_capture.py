@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import trio
 
 from colo_compare import cli
 from colo_compare.commands import capture, extcap
+from colo_compare.errors import ControlError
 from colo_compare.ports.pcap import read_capture
 from tests.commands.shell import Shell
 from tests.daemon_rig import memory_rig
@@ -63,6 +64,18 @@ async def test_frames_that_are_missing_are_told(
     path = tmp_path / "x.pcapng"
     assert await shell.run("capture", "-w", str(path)) == f"2 frames in {path}, 3 are missing\n"
     assert shell.code == cli.NEGATIVE
+
+
+async def test_a_daemon_that_ends_leaves_what_came_before(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow(*_: object) -> Iterator[dict[str, Any]]:
+        yield {"pcapng": "", "frames": 2, "missed": 0}
+        raise ControlError("the daemon has ended")
+
+    monkeypatch.setattr(capture, "follow", follow)
+    assert await shell.run("capture", "-w", str(tmp_path / "x")) == f"2 frames in {tmp_path}/x\n"
+    assert shell.code == cli.NO_DAEMON
 
 
 async def test_a_place_that_cannot_be_written(shell: Shell, tmp_path: Path) -> None:
