@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING, Final
 
 from colo_compare.core.actions import CheckpointCommitted, Event, ModeChanged
+from colo_compare.core.epochs import PAUSED
 from colo_compare.core.settings import PROTECT
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
 from colo_compare.simulate.packets import ACK, FIN, ICMP6, RST, SYN, TCP, UDP, Seen, look
 from colo_compare.simulate.service import REQUEST
-from colo_compare.simulate.shell import Observer
+from colo_compare.simulate.shell import BATCH, Observer
 from colo_compare.simulate.tcp import Contradiction, Socket, unwrap
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ class Oracle(Observer):
         if role == SECONDARY:
             self._note_said(seen)
             return
+        shell = self._world.shell
+        if shell.proxy.held_frames >= shell.settings.max_held_frames and not shell.draining:
+            raise Contradiction("the primary is read, and there is no room for what it says")
         flow = (seen.protocol, seen.source_port, seen.target_port)
         new = True
         span = 0
@@ -100,6 +104,8 @@ class Oracle(Observer):
         if self._world.tracing:
             self._world.note_frame(role, False, data)
         seen = look(data)
+        if role == SECONDARY and self._world.shell.proxy.checkpoint_state == PAUSED:
+            raise Contradiction(f"mirrored while the secondary's state is replaced: {seen}")
         if seen.protocol != TCP or not seen.payload:
             return
         socket = self._world.client.sockets.get(seen.ports)
@@ -258,7 +264,7 @@ class Oracle(Observer):
         if held != proxy.held_frames or held < 0:
             raise Contradiction(f"{held} frames should be held, {proxy.held_frames} are")
         limit = proxy.settings.max_held_frames
-        if held > limit + self._world.shell.primary.room + 64:
+        if held > limit + self._world.shell.primary.room + BATCH:
             raise Contradiction(f"{held} frames are held, {limit} may be")
         if held == 0 and not proxy.wants(PRIMARY):
             raise Contradiction("nothing is held, and the primary is not read")

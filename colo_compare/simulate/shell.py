@@ -21,7 +21,8 @@ from colo_compare.simulate.schedule import Alarm, Process, Schedule, Steps
 from colo_compare.wire.frame import Frame, parse_frame
 
 LOST: Final = -1
-_BATCH: Final = 64
+BATCH: Final = 64
+"""Frames that are read at once, at most."""
 _READ_DELAY: Final = 0.0001  # seconds from a frame's arrival to its being read, at most
 
 
@@ -92,6 +93,7 @@ class Shell:
         self.dead = False
         self.why_ended = ""
         self.promoting = False
+        self.draining = False  # a port is read whether or not there is room
         self._chance: Final = chance
         self._losses: deque[tuple[Port, str]] = deque()
         self._asked: CheckpointRequest | None = None
@@ -160,7 +162,7 @@ class Shell:
         if not self._may_read(port):
             port.at_gate = True
             return
-        batch = [port.arrived.popleft() for _ in range(min(_BATCH, len(port.arrived)))]
+        batch = [port.arrived.popleft() for _ in range(min(BATCH, len(port.arrived)))]
         self.feed(port, batch)
         self._read_soon(port)
 
@@ -177,7 +179,9 @@ class Shell:
         batch = list(port.arrived)
         port.arrived.clear()
         if batch:
+            self.draining = True
             self.feed(port, batch)
+            self.draining = False
 
     def _may_read(self, port: Port) -> bool:
         if port.role == CLIENT:
