@@ -12,15 +12,42 @@ from colo_compare.simulate.runs import run
 from colo_compare.simulate.scenario import draw
 from tests.simulation.mutations import MUTATIONS, PACKAGE, Mutation, look_for
 
+ENOUGH = 400  # seeds, where a core that has changed makes another one the first
 FIRST_SEEDS = {
     "frames go before the first commit": 41,
+    "datagrams go before the first commit": 235,
+    "payload is not compared": 1,
+    "what lies beyond a hole is not compared": 122,
+    "no gate for acknowledgements": 0,
+    "a FIN is not compared": 1,
+    "a reset goes by itself": 26,
+    "no clamp of the window": 20,
+    "timestamps are not lifted": 87,
+    "a commit leaves the old sequence offset": 8,
+    "a commit leaves the old timestamp offset": 306,
+    "a commit leaves the comparison behind": 8,
+    "the old secondary's words survive a load": 126,
+    "the old secondary's datagrams survive a commit": 22,
+    "what the primary sent after its pause counts as before": 4,
+    "the client's frames do not wait for a commit": 1,
+    "a commit mirrors nothing again": 27,
+    "a full queue drops": 14,
+    "a full queue is read on": 90,
+    "a divergence asks for nothing": 1,
+    "a dead primary's held frames go out": 30,
+    "a promotion flushes nothing": 17,
+    "a promoted guest loses its sequence offset": 7,
+    "a promoted guest loses its timestamp offset": 30,
+    "acknowledgements are not translated": 1,
+    "SACK blocks are not translated": 8,
+    "an echo in the handshake is only shifted": 144,
 }
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_it_is_found(mutation: Mutation) -> None:
     seed = FIRST_SEEDS[mutation.name]
-    assert look_for(mutation, seed, 1) is not None
+    assert look_for(mutation, seed, 1) or look_for(mutation, 0, ENOUGH)
     assert run(draw(seed)).violation == "", "without the fault the same run is clean"
 
 
