@@ -1,11 +1,14 @@
 """A verdict as text, and the words that its forms share."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from colo_compare.core.sides import SIDE_NAMES
+from colo_compare.suitability.survey import Survey
 from colo_compare.suitability.verdict import Verdict, rates
 
-_SHOWN = 8  # rows of each table
+_SHOWN: Final = 8  # rows of each table
+_RATES: Final = ("checkpoints/min", "per 1,000 requests")  # of its service's
 
 
 def as_text(verdict: Verdict) -> Iterator[str]:
@@ -52,14 +55,14 @@ def facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
 def tables(verdict: Verdict) -> Iterator[tuple[str, Sequence[str], list[list[str]]]]:
     """Give the tables: title, header, rows. Those without rows are left out."""
     survey = verdict.survey
-    services = []
-    for one in survey.services:
-        found = rates(one.checkpoints, survey, one.requests)
-        per_thousand = "-" if found.per_thousand is None else f"{found.per_thousand:.2f}"
-        services.append([one.name, str(one.requests), f"{found.per_minute:.1f}", per_thousand])
+    requests = {one.name: one.requests for one in survey.services}
+    services = [
+        [one.name, str(one.requests), *_rates(one.checkpoints, survey, one.requests)]
+        for one in survey.services
+    ]
     patterns = [
         [
-            f"{rates(one.checkpoints, survey).per_minute:.1f}", str(one.divergences), one.service,
+            *_rates(one.checkpoints, survey, requests[one.service]), str(one.divergences), one.service,
             one.cause.replace("_", " ") or "-", one.field or "-", one.text,
         ]
         for one in survey.patterns
@@ -69,12 +72,18 @@ def tables(verdict: Verdict) -> Iterator[tuple[str, Sequence[str], list[list[str
         for one in survey.flows
     ]
     for title, header, rows in (
-        ("by port", ("service", "requests", "checkpoints/min", "per 1,000 requests"), services),
-        ("by cause", ("checkpoints/min", "divergences", "service", "cause", "field", "what"), patterns),
+        ("by port", ("service", "requests", *_RATES), services),
+        ("by cause", (*_RATES, "divergences", "service", "cause", "field", "what"), patterns),
         ("worst flows", ("divergences", "echoes", "flow", "what differs"), flows),
     ):
         if rows:
             yield title, header, rows
+
+
+def _rates(checkpoints: int, survey: Survey, requests: int) -> list[str]:
+    found = rates(checkpoints, survey, requests)
+    per_thousand = "-" if found.per_thousand is None else f"{found.per_thousand:.2f}"
+    return [f"{found.per_minute:.1f}", per_thousand]
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

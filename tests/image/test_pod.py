@@ -136,6 +136,7 @@ def test_a_download_passes(protecting: PodLab, host: str) -> None:
     assert download.sha256 == digest(SIZE)
     status = protecting.status()
     assert status["protected"]
+    assert status["compiled"]
     assert status["counters"]["compared_bytes"] - compared > SIZE
     assert {name: port["url"] for name, port in status["ports"].items()} == {
         "client": "tap:tap-client", "primary": "tap:tap-pri", "secondary": "tap:tap-sec",
