@@ -39,6 +39,8 @@ VERDICT: Final = "verdict"  # the primary died while copying
 RESUMING: Final = "resuming"  # the checkpoint was given up before the trigger
 OVER: Final = "over"  # there is no pair any more
 
+_TOO_SHORT: Final = "somebody else made a checkpoint, too short for the proxy to follow"
+
 REMEMBERED_PAUSES: Final = 16
 SLOWER: Final = 2.0  # times the longest pause remembered, which the next one may take
 
@@ -136,6 +138,7 @@ class Sequence:
         self._unseen: set[int] = set()  # sides whose events do not reach us now
         self._doubtful = False  # in this checkpoint the secondary's events may have been missed
         self._missed = False  # while one side was unseen, the other one took part in a checkpoint not ours
+        self._idle_pauses: set[int] = set()  # sides that stopped and resumed though nobody had asked for it
         self._silent = False  # nobody waits for the result
         self._foreign = False  # QEMU began this one by itself
         self._wanted = False  # one more was asked for
@@ -184,7 +187,7 @@ class Sequence:
             return []
         if self._primary_runs:
             # Not by us. Of what was read, some may have been sent after it resumed.
-            return self._fail("somebody else made a checkpoint, too short for the proxy to follow", False)
+            return self._fail(_TOO_SHORT, False)
         if self._has_loaded:
             return self._loaded(now)
         self._set(COPYING, now + self.limit)
@@ -226,6 +229,7 @@ class Sequence:
         """Take the event RESUME of a guest."""
         if side == SECONDARY:
             return self._secondary_resumed(now)
+        stood = not self._primary_runs
         self._primary_runs = True
         self._pause = max(at - self._stopped_at, 0.0)
         if self.state == LOADED:
@@ -238,7 +242,21 @@ class Sequence:
             self._primary_early = True
         elif self.state == RESUMING:
             return self._settle(now)
+        elif self.state == IDLE and stood:
+            return self._paused_while_idle(PRIMARY)
         return []
+
+    def _paused_while_idle(self, side: int) -> list[Step]:
+        """Note that a guest stopped and resumed; where both did, that was a checkpoint.
+
+        Their events come on two connections. Where one was read to the end before the other, they were never
+        seen to stand still together, and what was sent before the checkpoint cannot be told any more.
+        """
+        self._idle_pauses.add(side)
+        if len(self._idle_pauses) == 1:
+            return []
+        self._idle_pauses.clear()
+        return [ReportBegun(), ReportFailed(_TOO_SHORT, False)]
 
     def _secondary_resumed(self, now: float) -> list[Step]:
         if self._secondary_runs:
@@ -249,6 +267,8 @@ class Sequence:
             return self._reports(ReportLoaded(), ReportCommitted(None)) + self._end()
         if self.state == COPYING:
             return self._loaded(now)
+        if self.state == IDLE:
+            return self._paused_while_idle(SECONDARY)
         return []
 
     def left_colo(self, side: int) -> list[Step]:
@@ -342,6 +362,7 @@ class Sequence:
 
     def _reset(self, *, foreign: bool) -> None:
         self._foreign = foreign
+        self._idle_pauses.clear()
         self._silent = self._has_loaded = self._primary_early = self._doubtful = False
 
     def _loaded(self, now: float) -> list[Step]:

@@ -359,6 +359,25 @@ def test_long_checkpoints_make_it_patient(pair: Pair) -> None:
 # Whatever happens
 
 
+@pytest.mark.parametrize(("first", "second"), [(PRIMARY, SECONDARY), (SECONDARY, PRIMARY)])
+def test_a_checkpoint_of_somebody_else_whose_events_come_one_guest_after_the_other(
+    pair: Pair, first: int, second: int
+) -> None:
+    assert pair.stop(first) + pair.resume(first) + pair.stop(second) == []
+    begun, failed = pair.resume(second)
+    assert begun == ReportBegun()
+    assert isinstance(failed, ReportFailed)
+    assert not failed.secondary_intact
+
+
+def test_one_guest_that_somebody_stops_for_a_while_is_no_checkpoint(pair: Pair) -> None:
+    for side in (PRIMARY, PRIMARY):
+        assert pair.stop(side) + pair.resume(side) == []
+    pair.get_to(LOADED)
+    assert pair.resume(PRIMARY) == [ReportCommitted(1.0)]
+    assert pair.stop(SECONDARY) + pair.resume(SECONDARY) == []
+
+
 @pytest.mark.parametrize("side", [PRIMARY, SECONDARY])
 def test_out_of_sight_while_nothing_happens(pair: Pair, side: int) -> None:
     pair.lose_sight(side)
