@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,6 +8,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from colo_compare.core.actions import Event
+from colo_compare.core.counters import (
+    HANDSHAKE,
+    PAYLOAD,
+    RESET,
+    SIGNED,
+    STREAM_END,
+    TIMEOUT,
+    UNKNOWN_FLOW,
+)
 from colo_compare.http import Request
 from colo_compare.page import LivePage
 from colo_compare.page.live import SECURITY
@@ -60,6 +71,20 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert rules["default-src"] == "'none'"
     assert set(rules.values()) == {"'none'", "'self'", "data:"}
+
+
+async def test_every_kind_of_event_has_words(mock_clock: MockClock) -> None:
+    async with visiting(mock_clock) as visit:
+        script = (await visit.page.file(Request("/page/page.js", ""))).body.decode()
+    for kind in Event.__subclasses__():
+        assert re.search(rf'case "{kind.__name__}":|=== "{kind.__name__}"\) continue', script), kind
+
+
+async def test_every_reason_of_a_divergence_has_words(mock_clock: MockClock) -> None:
+    async with visiting(mock_clock) as visit:
+        script = (await visit.page.file(Request("/page/page.js", ""))).body.decode()
+    for reason in (PAYLOAD, STREAM_END, RESET, HANDSHAKE, SIGNED, UNKNOWN_FLOW, TIMEOUT):
+        assert re.search(rf'^  {reason}: "', script, re.MULTILINE), reason
 
 
 async def test_the_state_is_that_of_status_and_more(mock_clock: MockClock) -> None:

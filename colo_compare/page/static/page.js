@@ -273,6 +273,7 @@ function describe(event) {
     case "CheckpointAborted": return `epoch ${event.epoch}: ${event.detail}`;
     case "ModeChanged": return `${event.old} → ${event.new}: ${event.why}`;
     case "SideLost": return `the ${event.side}: ${frames(event.released)} released, ${event.discarded} discarded`;
+    case "SecondaryJoined": return `${event.url}, not yet equal to the guest that runs`;
     case "Promoted": return `the secondary took over: ${event.flows} flows live on, ${event.flushed} frames went out at once`;
     default:
       return Object.entries(event).filter(([key]) => !["event", "number", "time"].includes(key)).map(([key, value]) => `${key} ${value}`).join(", ");
@@ -286,6 +287,7 @@ function frames(count) {
 const KINDS = {
   Divergence: "◆ divergence", CheckpointCommitted: "▬ checkpoint", CheckpointAborted: "✕ checkpoint aborted",
   ModeChanged: "▲ mode changed", SideLost: "✕ side lost", Promoted: "▲ promoted",
+  SecondaryJoined: "▲ new secondary",
 };
 
 function addRows(fresh) {
