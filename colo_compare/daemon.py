@@ -26,6 +26,7 @@ from colo_compare.operate.methods import ControlMethods
 from colo_compare.operate.service_manager import ServiceManager
 from colo_compare.page import LivePage
 from colo_compare.ports import open_port
+from colo_compare.process import prepare_process
 from colo_compare.web import Pages
 
 logger: Final = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ def run(path: Path, environ: Mapping[str, str]) -> None:
     log = Log(sys.stderr)
     log.configure(config.log.level, config.log.format)
     with log.opened():
+        prepare_process(config.process)
         trio.run(Daemon(path, environ, config, log).run)
 
 

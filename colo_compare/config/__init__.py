@@ -16,6 +16,7 @@ from colo_compare.config.tables import (
     HttpTable,
     LogTable,
     PortsTable,
+    ProcessTable,
     ProxyTable,
 )
 from colo_compare.config.text import effective_toml, json_schema
@@ -28,6 +29,7 @@ __all__ = [
     "HttpTable",
     "LogTable",
     "PortsTable",
+    "ProcessTable",
     "ProxyTable",
     "change",
     "change_options",

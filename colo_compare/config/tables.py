@@ -88,6 +88,12 @@ class CaptureTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     max_bytes: Size = Size(256 << 20)  # of all files
 
 
+class ProcessTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[process]``: how the daemon's process runs."""
+
+    cpus: list[Annotated[int, msgspec.Meta(ge=0)]] = []  # the only ones that it uses; empty: any
+
+
 class LogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[log]``: what the daemon says on its standard error."""
 
@@ -104,6 +110,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     control: ControlTable
     http: HttpTable
     capture: CaptureTable
+    process: ProcessTable
     log: LogTable
 
     def settings(self, capabilities: Capabilities) -> Settings:
@@ -138,6 +145,7 @@ FIXED_TABLES: Final[dict[str, type[msgspec.Struct]]] = {
     "control": ControlTable,
     "http": HttpTable,
     "capture": CaptureTable,
+    "process": ProcessTable,
     "log": LogTable,
 }
-TABLE_NAMES: Final = ("proxy", "ports", "checkpointer", "control", "http", "capture", "log")
+TABLE_NAMES: Final = ("proxy", "ports", "checkpointer", "control", "http", "capture", "process", "log")

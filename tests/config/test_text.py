@@ -29,7 +29,7 @@ def test_the_effective_configuration_has_every_key_with_its_unit(pair: Load) -> 
         'min_interval = "0s"',
     ]
     tables = tomllib.loads(text)
-    assert list(tables) == ["proxy", "ports", "checkpointer", "control", "http", "capture", "log"]
+    assert list(tables) == ["proxy", "ports", "checkpointer", "control", "http", "capture", "process", "log"]
     assert tables["proxy"]["max_held_bytes"] == "1GiB"
     assert tables["checkpointer"]["backend"] == "command"
     assert tables["checkpointer"]["checkpoint"] == ["/usr/bin/true"]
@@ -73,6 +73,7 @@ def test_the_schema_has_every_table_and_what_is_required() -> None:
         "control",
         "http",
         "capture",
+        "process",
         "log",
     ]
     assert schema["required"] == ["ports"]

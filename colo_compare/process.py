@@ -1,0 +1,34 @@
+"""How the daemon's process is set up before it handles frames: its CPUs, and the garbage collector."""
+
+import gc
+import os
+from typing import Final
+
+from colo_compare.config import ProcessTable
+from colo_compare.errors import ConfigError
+
+# Objects made beyond those freed until the young ones are looked through; how often that until the
+# middle-aged ones are, too; how often that until all are. Measured with 200,000 flows, compiled: the first
+# takes 0.03 ms, the second 0.2 ms, a full collection 75 ms, in which every frame waits, and in which nothing
+# was found after all flows had come and gone. So it is left for what the shell may lose in months.
+THRESHOLDS: Final = (2000, 5, 10_000)
+
+
+def prepare_process(settings: ProcessTable) -> None:
+    """Set up this process. Raises ConfigError where it may not use one of the CPUs that it should."""
+    gc.set_threshold(*THRESHOLDS)
+    if not settings.cpus:
+        return
+    allowed = os.sched_getaffinity(0)
+    missing = sorted(set(settings.cpus) - allowed)
+    if missing:
+        raise ConfigError(
+            "$.process.cpus",
+            f"this process may not use CPU {_listing(missing)}: "
+            f"it may use {_listing(sorted(allowed))} (see `taskset -p`, or the container's cpuset)",
+        )
+    os.sched_setaffinity(0, settings.cpus)
+
+
+def _listing(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
