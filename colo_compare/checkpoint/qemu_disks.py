@@ -19,7 +19,8 @@ from typing import Any, Final
 import trio
 
 from colo_compare.checkpoint.qemu_guest import QemuGuest
-from colo_compare.checkpoint.qmp_address import UNIX, MonitorAddress
+from colo_compare.checkpoint.qmp_address import MonitorAddress
+from colo_compare.checkpoint.socket_address import UNIX
 from colo_compare.errors import CheckpointerError, MonitorRefused
 
 logger: Final = logging.getLogger(__name__)

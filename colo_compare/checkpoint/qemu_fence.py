@@ -6,21 +6,16 @@ the only place that gives it (`QemuGuest.run_alone`) asks for a `Fenced`, and th
 """
 
 import os
-import select
-import signal
-import socket
-import struct
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from colo_compare.checkpoint.local_process import LocalProcess
 from colo_compare.checkpoint.program import Program
 from colo_compare.core.sides import SIDE_NAMES
 from colo_compare.errors import CheckpointerError
 
-_PEER_CREDENTIALS: Final = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _QEMU: Final = "qemu"  # what the program's name begins with: qemu-system-x86_64, qemu-kvm
 
 
@@ -31,54 +26,17 @@ class Fenced:
         self.who: Final = who
 
 
-class LocalProcess:
-    """A QEMU process on this machine, held by a descriptor: its number could come to mean another one."""
+def process_behind(monitor: trio.socket.SocketType) -> LocalProcess | None:
+    """Find the process that listens on a connected unix socket; None if that is no QEMU of this machine.
 
-    def __init__(self, pid: int, descriptor: int) -> None:
-        self.pid: Final = pid
-        self._descriptor = descriptor
-
-    @classmethod
-    def behind(cls, monitor: trio.socket.SocketType) -> "LocalProcess | None":
-        """Find the process that listens on a connected unix socket; None if that is no QEMU of this machine.
-
-        A monitor whose socket somebody else made (libvirt hands QEMU one that already listens) names that
-        somebody, who must not be killed: hence the look at the program.
-        """
-        if monitor.family != socket.AF_UNIX:
-            return None
-        credentials = monitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-        pid = _PEER_CREDENTIALS.unpack(credentials)[0]
-        try:
-            descriptor = os.pidfd_open(pid)
-        except OSError:  # 0: in a pid namespace that we do not see
-            return None
-        if not _program(pid).startswith(_QEMU):
-            os.close(descriptor)
-            return None
-        return cls(pid, descriptor)
-
-    @property
-    def dead(self) -> bool:
-        """Whether it has ended."""
-        return bool(select.select([self._descriptor], [], [], 0)[0])
-
-    async def wait(self) -> None:
-        """Wait until it has ended. Several tasks may."""
-        own = os.dup(self._descriptor)  # trio lets one task wait for a descriptor
-        try:
-            await trio.lowlevel.wait_readable(own)
-        finally:
-            os.close(own)
-
-    def kill(self) -> None:
-        """End it at once. Raises PermissionError."""
-        with suppress(ProcessLookupError):  # it has ended, and was waited for
-            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
-
-    def close(self) -> None:
-        """Let go of the descriptor."""
-        os.close(self._descriptor)
+    A monitor whose socket somebody else made (libvirt hands QEMU one that already listens) names that
+    somebody, who must not be killed: hence the look at the program.
+    """
+    process = LocalProcess.behind(monitor)
+    if process is not None and not _program(process.pid).startswith(_QEMU):
+        process.close()
+        return None
+    return process
 
 
 def _program(pid: int) -> str:

@@ -10,8 +10,9 @@ from typing import Final
 
 import trio
 
+from colo_compare.checkpoint.local_process import LocalProcess
 from colo_compare.checkpoint.qemu_blame import BREATHES, LIVES, SILENT
-from colo_compare.checkpoint.qemu_fence import Fence, Fenced, LocalProcess
+from colo_compare.checkpoint.qemu_fence import Fence, Fenced, process_behind
 from colo_compare.checkpoint.qmp import Monitor
 from colo_compare.checkpoint.qmp_address import MonitorAddress
 from colo_compare.checkpoint.qmp_protocol import MonitorEvent
@@ -56,7 +57,7 @@ class QemuGuest:
     async def connect(self, tls_dir: str, fence: tuple[str, ...], fence_timeout: float) -> None:
         """Connect to the monitor, and find out how the guest can be killed. Raises CheckpointerError."""
         await self.monitor.connect(tls_dir)
-        self.process = LocalProcess.behind(self.monitor.socket.socket)
+        self.process = process_behind(self.monitor.socket.socket)
         self.fence = Fence(self.address, self.process, fence, timeout=fence_timeout)
 
     async def connect_again(self, tls_dir: str) -> Monitor:
@@ -76,7 +77,7 @@ class QemuGuest:
         return monitor
 
     def _check_same(self, monitor: Monitor) -> None:
-        found = LocalProcess.behind(monitor.socket.socket)
+        found = process_behind(monitor.socket.socket)
         pid = None if found is None else found.pid
         if found is not None:
             found.close()

@@ -5,7 +5,8 @@ from typing import Annotated
 import msgspec
 
 from colo_compare.checkpoint.qemu_disks import Disks
-from colo_compare.checkpoint.qmp_address import TLS, MonitorAddress
+from colo_compare.checkpoint.qmp_address import MonitorAddress
+from colo_compare.checkpoint.socket_address import TLS
 from colo_compare.errors import ConfigError
 from colo_compare.quantities import Duration
 

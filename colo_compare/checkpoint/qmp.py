@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import trio
 
-from colo_compare.checkpoint.qmp_address import TLS, MonitorAddress
+from colo_compare.checkpoint.qmp_address import MonitorAddress
 from colo_compare.checkpoint.qmp_protocol import Greeting, MonitorEvent, MonitorProtocol, Reply
+from colo_compare.checkpoint.socket_address import TLS
 from colo_compare.errors import MonitorError, MonitorRefused, MonitorTimeout
 
 _READ: Final = 65536  # bytes

@@ -7,53 +7,25 @@
 ====================  ============================================================
 """
 
-import re
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from colo_compare.checkpoint.socket_address import TLS, UNIX, SocketAddress
 from colo_compare.errors import MonitorError
-
-_INTERNET: Final = re.compile(r"(tcp|tls):(\[[0-9a-fA-F:.%]+\]|[^:\[\]]+):([0-9]{1,5})")
 
 # The names that QEMU's tls-creds-x509 object itself looks for in its `dir`.
 _AUTHORITY: Final = "ca-cert.pem"
 _CERTIFICATE: Final = "client-cert.pem"
 _KEY: Final = "client-key.pem"
 
-UNIX: Final = "unix"
-TLS: Final = "tls"
 
+class MonitorAddress(SocketAddress):
+    """A monitor's address."""
 
-@dataclass(frozen=True)
-class MonitorAddress:
-    """A monitor's address. `host` and `port` for ``tcp`` and ``tls``, `path` for ``unix``."""
-
-    kind: str
-    path: str = ""
-    host: str = ""
-    port: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> "MonitorAddress":
-        """Read an address. Raises ValueError with a message for people."""
-        if text.startswith("unix:") and len(text) > len("unix:"):
-            return cls(UNIX, path=text.removeprefix("unix:"))
-        match = _INTERNET.fullmatch(text)
-        if match is None or not 0 < int(match[3]) < 1 << 16:
-            raise ValueError(
-                f'"{text}" is no address of a monitor: write unix:PATH, tcp:HOST:PORT or tls:HOST:PORT'
-            )
-        return cls(match[1], host=match[2].strip("[]"), port=int(match[3]))
-
-    def __str__(self) -> str:
-        if self.kind == UNIX:
-            return f"unix:{self.path}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.kind}:{host}:{self.port}"
+    what = "address of a monitor"
 
     async def connect(self, tls_dir: str = "") -> tuple[trio.abc.Stream, trio.SocketStream]:
         """Connect; gives the stream to talk on and the socket below it. Raises MonitorError."""

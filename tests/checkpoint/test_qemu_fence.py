@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from colo_compare.checkpoint.qemu_fence import Fence, LocalProcess
+from colo_compare.checkpoint.local_process import LocalProcess
+from colo_compare.checkpoint.qemu_fence import Fence, process_behind
 from colo_compare.core.sides import PRIMARY, SECONDARY
 from colo_compare.errors import CheckpointerError
 
@@ -55,7 +56,7 @@ def answers(monitor: Path) -> bool:
 async def behind(path: Path) -> LocalProcess | None:
     stream = await trio.open_unix_socket(str(path))
     async with stream:
-        return LocalProcess.behind(stream.socket)
+        return process_behind(stream.socket)
 
 
 async def test_the_process_behind_a_monitor_is_killed(qemu: subprocess.Popen[bytes], monitor: Path) -> None:
@@ -97,7 +98,7 @@ async def test_a_connection_over_the_network_tells_nothing_of_the_process() -> N
     async with listeners[0] as listener:
         stream = await trio.open_tcp_stream(*listener.socket.getsockname())
         async with stream:
-            assert LocalProcess.behind(stream.socket) is None
+            assert process_behind(stream.socket) is None
 
 
 def test_a_guest_that_nothing_can_kill_is_refused() -> None:

@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from colo_compare.checkpoint.memory.channel import Channel, SocketChannel, TlsChannel
-from colo_compare.checkpoint.qmp_address import TLS, UNIX, MonitorAddress
+from colo_compare.checkpoint.socket_address import TLS, UNIX, SocketAddress
 from colo_compare.errors import CheckpointerError
 
 _AUTHORITY: Final = "ca-cert.pem"
@@ -28,12 +28,7 @@ class Endpoint:
 
         `tls_dir` has ca-cert.pem, and client- or server-cert.pem and -key.pem, as QEMU names them.
         """
-        try:
-            self._address = MonitorAddress.parse(text)
-        except ValueError:
-            raise ValueError(
-                f'"{text}" is no endpoint: write unix:PATH, tcp:HOST:PORT or tls:HOST:PORT'
-            ) from None
+        self._address = SocketAddress.parse(text)
         if self._address.kind == TLS and not tls_dir:
             raise ValueError(f'"{text}" needs tls_dir, the directory with the certificates')
         self._tls_dir = tls_dir

@@ -9,6 +9,7 @@ from typing import Final
 
 import trio
 
+from colo_compare.checkpoint.local_process import LocalProcess
 from colo_compare.checkpoint.memory.guest_protocol import (
     ATTACHED,
     CACHE,
@@ -30,12 +31,10 @@ from colo_compare.checkpoint.memory.region import PAGE_SIZE, Region
 from colo_compare.checkpoint.memory.tracker import Tracker
 from colo_compare.checkpoint.memory.tracker_compare import CompareTracker
 from colo_compare.checkpoint.memory.tracker_pagemap import PagemapTracker
-from colo_compare.checkpoint.qemu_fence import LocalProcess
 from colo_compare.errors import CheckpointerError
 
 AUTO: Final = "auto"
 
-_CREDENTIALS: Final = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _DESCRIPTOR: Final = struct.Struct("i")
 
 
@@ -139,16 +138,20 @@ class SocketGuest(GuestControl):
 
     @classmethod
     async def _introduce(cls, path: str, stream: trio.SocketStream, patience: float) -> "SocketGuest":
-        credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid = _CREDENTIALS.unpack(credentials)[0]
+        process = LocalProcess.behind(stream.socket)
+        if process is None:
+            raise CheckpointerError(
+                f"{path}: the guest's process cannot be seen from here, so it could not be fenced: "
+                "run both in the same pid namespace"
+            )
         header, ancillary, _, _ = await stream.socket.recvmsg(HEADER_LENGTH, socket.CMSG_SPACE(4 * 2))
         descriptors = [number for _, _, data in ancillary for (number,) in _DESCRIPTOR.iter_unpack(data)]
         try:
             kind, length = parse_header(header.ljust(HEADER_LENGTH, b"\0"))
             size, address, page_size = parse_attached(await _receive_exactly(stream, length))
             _check_attached(path, kind, len(descriptors), page_size)
-            process = LocalProcess(pid, os.pidfd_open(pid))
         except BaseException:
+            process.close()
             for descriptor in descriptors:
                 os.close(descriptor)
             raise

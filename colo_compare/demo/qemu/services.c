@@ -8,6 +8,7 @@
  *   TCP 8080        HTTP with keep-alive; the same behind TLS on 8443, if built with it
  *                     GET /bytes/N     N bytes, of which byte 8*k..8*k+7 is k, big-endian
  *                     POST /digest     the CRC-32 of the body, in hexadecimal
+ *                     POST /scribble/N write to N MiB of memory
  *                     GET /differ/N    every Nth answer of a connection has the guest's clock in it
  *
  * One thread for each connection: the order of answers on different connections may differ, within one it does not.
@@ -33,7 +34,7 @@ static SSL_CTX *tls;
 typedef void SSL;
 #endif
 
-enum { BLOCK = 65536, HEAD = 8192, KEYS = 4096, WORD = 128 };
+enum { BLOCK = 65536, HEAD = 8192, KEYS = 4096, WORD = 128, MOST_MIB = 32 };
 
 struct connection {
     int fd;
@@ -169,6 +170,20 @@ static int differ(struct connection *c, unsigned long number, unsigned long ever
     return head(c, "200 OK", 34) || answer(c, text, 34);
 }
 
+/* Writes to so many MiB of memory, a little to each page. */
+static int scribble(struct connection *c, unsigned long size)
+{
+    static volatile char memory[MOST_MIB << 20];
+    static char what;
+
+    if (size > MOST_MIB)
+        return head(c, "413 Content Too Large", 0);
+    what++;
+    for (size_t at = 0; at < size << 20; at += 4096)
+        memory[at] = what;
+    return head(c, "200 OK", 0);
+}
+
 static void http(struct connection *c)
 {
     unsigned long answers = 0;
@@ -187,6 +202,8 @@ static void http(struct connection *c)
             failed = head(c, "200 OK", number) || send_bytes(c, number);
         else if (!strcmp(kind, "GET /differ/"))
             failed = differ(c, ++answers, number);
+        else if (!strcmp(kind, "POST /scribble/"))
+            failed = scribble(c, number);
         else if (!strncmp(kind, "POST /digest", 12))
             failed = digest(c, body);
         else
