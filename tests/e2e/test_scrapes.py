@@ -1,4 +1,4 @@
-"""A scrape, and a storm of scrapers, beside real frames: nobody waits for them."""
+"""A scrape, and a storm of scrapers or of live pages, beside real frames: nobody waits for them."""
 
 import select
 import socket
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from colo_compare.demo import link
 from colo_compare.demo.guest import ECHO_PORT
@@ -26,7 +28,8 @@ LIMIT = 0.001  # seconds: no frame may wait for a scrape for longer
 STORM = """\
 import socket, sys, threading, time
 
-REQUEST = b"GET /metrics HTTP/1.1\\r\\nHost: x\\r\\nAccept: application/openmetrics-text\\r\\n\\r\\n"
+REQUEST = b"GET %s HTTP/1.1\\r\\nHost: x\\r\\nAccept: application/openmetrics-text\\r\\n\\r\\n"
+REQUEST %= sys.argv[2].encode()
 
 def storm(number, answers):
     while True:
@@ -42,7 +45,7 @@ def storm(number, answers):
                 else:
                     scraper.sendall(REQUEST)
                     while chunk := scraper.recv(65536):
-                        if chunk.endswith(b"# EOF\\n"):
+                        if chunk.endswith((b"# EOF\\n", b"]}")):  # of metrics, and of the live page's state
                             answers.append(1)
                             scraper.sendall(REQUEST)
         except OSError:
@@ -56,7 +59,8 @@ print(len(answers), flush=True)
 """
 
 
-def test_no_frame_waits_for_a_scrape(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["/metrics", "/page/state"])
+def test_no_frame_waits_for_a_scrape(tmp_path: Path, path: str) -> None:
     """Compare a storm of scrapers on the proxy with the same storm on another daemon beside it.
 
     The storm itself needs processor time, of which there may be little. What it takes from everybody is in
@@ -68,7 +72,7 @@ def test_no_frame_waits_for_a_scrape(tmp_path: Path) -> None:
             {
                 "proxy": {"mode": "protect"},
                 "checkpointer": {"backend": "null", "assume_deterministic": True},
-                "http": {"listen": f"127.0.0.1:{PORT}"},
+                "http": {"listen": f"127.0.0.1:{PORT}", "page": True},
             }
         )
         beside(lab, tmp_path, PORT + 1)
@@ -79,7 +83,7 @@ def test_no_frame_waits_for_a_scrape(tmp_path: Path) -> None:
             round_trips(asker)  # address resolution, and the first checkpoint
             for _ in range(ROUNDS):
                 for port, rounds in times.items():
-                    with storming(lab, tmp_path, port) as storm:
+                    with storming(lab, tmp_path, port, path) as storm:
                         rounds.append(round_trips(asker))
                     answers += storm.answers if port == PORT else 0
     assert answers > 10 * ROUNDS, "no storm"
@@ -102,7 +106,7 @@ def beside(lab: Lab, directory: Path, port: int) -> None:
                 "proxy": {"mode": "bypass"},
                 "ports": {side: f"memory:{side}" for side in ("client", "primary", "secondary")},
                 "control": {"socket": "off"},
-                "http": {"listen": f"127.0.0.1:{port}"},
+                "http": {"listen": f"127.0.0.1:{port}", "page": True},
             }
         )
     )
@@ -135,12 +139,12 @@ class Storm:
 
 
 @contextmanager
-def storming(lab: Lab, directory: Path, port: int) -> Iterator[Storm]:
+def storming(lab: Lab, directory: Path, port: int, path: str) -> Iterator[Storm]:
     script = directory / "storm.py"
     script.write_text(STORM)
     storm = Storm()
     process = lab.proxy_namespace.start(
-        [sys.executable, str(script), str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, str(script), str(port), path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     time.sleep(0.3)  # until all of them are there
     yield storm
