@@ -119,7 +119,6 @@ class Daemon:
 
     def _start_captures(self, nursery: trio.Nursery, loop: Loop) -> None:
         capture = self._config.capture
-        loop.frames.limit = capture.ring
         if capture.directory != "off":
             self.captures = Captures(
                 CaptureSettings(

@@ -61,9 +61,8 @@ class Captures:
 
     async def run(self, watch: FrameWatch) -> None:
         """Keep frames, and write files, until cancelled."""
-        watch.limit = self.settings.ring
         watch.wanted = self.want
-        ring = watch.begin()
+        ring = watch.begin(self.settings.ring)
         try:
             while True:
                 await self._news.wait()
@@ -74,7 +73,7 @@ class Captures:
                 await self._write(wanted, ring.since(0), ring.comments(0))
         finally:
             watch.wanted = None
-            watch.end()
+            watch.end(self.settings.ring)
 
     async def _write(self, wanted: list[Divergence], batches: list[Batch], comments: Comments) -> None:
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._unix_time()))

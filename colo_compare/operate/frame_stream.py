@@ -11,6 +11,8 @@ from colo_compare.operate.frames import Batch, CaptureText, FrameWatch
 
 # Frames are given this much later than they came, as the verdict on them is known only then.
 SETTLING: Final = 0.2  # seconds
+# Frames wait here for up to twice as long, so this is enough for 80 MB/s on all sides together.
+ROOM: Final = 32 << 20  # bytes
 PIECE: Final = 256 << 10  # bytes of frames in one piece, about
 
 
@@ -22,7 +24,7 @@ async def stream_capture(
     `before`: begin with the frames that are kept already, where somebody else keeps them. `missed` are frames
     that fell out of the ring before they could be given.
     """
-    ring = watch.begin()
+    ring = watch.begin(ROOM)
     try:
         text = CaptureText()
         number = ring.fallen if before else ring.last
@@ -46,7 +48,7 @@ async def stream_capture(
                 return
             await trio.sleep_until(min(trio.current_time() + SETTLING, end))
     finally:
-        watch.end()
+        watch.end(ROOM)
 
 
 def _pieces(batches: list[Batch]) -> Iterator[list[Batch]]:

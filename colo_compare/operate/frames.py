@@ -38,7 +38,7 @@ class FrameRing:
 
     def __init__(self, limit: int, clock: Callable[[], int] = time.time_ns) -> None:
         self.now: Final = clock
-        self._limit = limit
+        self.limit = limit  # bytes
         self._batches: deque[Batch] = deque()
         self._marks: deque[tuple[bytes, str]] = deque(maxlen=2 * KEPT_MARKS)
         self.size = 0  # bytes
@@ -53,7 +53,7 @@ class FrameRing:
         self.last += len(frames)
         self._batches.append(Batch(self.last, self.now(), side, sent, frames, size))
         self.size += size
-        while self.size > self._limit:
+        while self.size > self.limit:
             oldest = self._batches.popleft()
             self.size -= oldest.size
             self.fallen = oldest.last
@@ -148,19 +148,19 @@ class CaptureText:
 
 
 class FrameWatch:
-    """Keeps a ring while anybody needs one."""
+    """Keeps a ring while anybody needs one, as large as the one needs who needs most."""
 
     def __init__(self) -> None:
         self.ring: FrameRing | None = None
-        self.limit = DEFAULT_BYTES
         self.wanted: Callable[[Divergence], None] | None = None  # told of each divergence
-        self._users = 0
+        self._limits: list[int] = []  # of those who need it
 
-    def begin(self) -> FrameRing:
-        """Give the ring, a new one if there is none. `end` must follow."""
-        self._users += 1
+    def begin(self, limit: int = DEFAULT_BYTES) -> FrameRing:
+        """Give the ring, a new one if there is none. `end` with the same limit must follow."""
+        self._limits.append(limit)
         if self.ring is None:
-            self.ring = FrameRing(self.limit)
+            self.ring = FrameRing(limit)
+        self.ring.limit = max(self._limits)
         return self.ring
 
     def mark(self, event: Divergence, cause: str) -> None:
@@ -170,8 +170,10 @@ class FrameWatch:
         if self.wanted is not None:
             self.wanted(event)
 
-    def end(self) -> None:
+    def end(self, limit: int = DEFAULT_BYTES) -> None:
         """Say that one who began needs it no more."""
-        self._users -= 1
-        if self._users == 0:
+        self._limits.remove(limit)
+        if self.ring is not None:
+            self.ring.limit = max(self._limits, default=0)
+        if not self._limits:
             self.ring = None

@@ -20,6 +20,7 @@ from colo_compare.commands.doctor import backend, machine, ports
 from colo_compare.commands.doctor.account import CAP_NET_ADMIN, CAP_NET_RAW, Account
 from colo_compare.commands.doctor.finding import BAD, DOUBTFUL, GOOD, Finding
 from colo_compare.config import CheckpointerTable, PortsTable
+from colo_compare.core.settings import OBSERVE, PROTECT
 from colo_compare.errors import ConfigError
 from colo_compare.ports.url import PacketTarget, TapTarget, parse_port_url
 from tap_setup import desired
@@ -44,8 +45,7 @@ def interface(
     link = None
     if values is not None:
         link = LinkState(target.interface, 7, kind, "", {**SILENT, **values}, state.pop("attached", False))
-    found = ports._interface("a port", target, link, ["lo", "eth0"], account, running=False)
-    return [each for each in found if "/dev/net/tun" not in each.text]
+    return list(ports._interface("a port", target, link, ["lo", "eth0"], account, running=False))
 
 
 def test_a_healthy_interface_and_a_healthy_tap() -> None:
@@ -142,6 +142,15 @@ def test_the_ports_of_this_machine() -> None:
     assert found["secondary port"].state == GOOD
 
 
+def test_the_tun_device_is_for_taps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "device_trouble", lambda *_: "mode 0600 of 0:0")
+    taps = PortsTable(client="packet:lo", primary="tap:no-such-1", secondary="tap:no-such-2")
+    found = [each for each in ports.look_at_ports(taps, NOBODY, running=False) if each.about == "tun device"]
+    assert [each.text for each in found] == ["/dev/net/tun cannot be opened by proxy: mode 0600 of 0:0"]
+    plain = PortsTable(client="packet:lo", primary="memory:p", secondary="memory:s")
+    assert all(each.about != "tun device" for each in ports.look_at_ports(plain, NOBODY, running=False))
+
+
 # The machine
 
 
@@ -208,9 +217,9 @@ def test_accounts(tmp_path: Path) -> None:
 # Checkpointers
 
 
-def look_at(name: str, options: Any, *, running: bool = False) -> list[Finding]:
+def look_at(name: str, options: Any, mode: str = PROTECT, *, running: bool = False) -> list[Finding]:
     table = CheckpointerTable(backend=name, options=options)
-    return list(backend.look_at_backend(table, running=running))
+    return list(backend.look_at_backend(table, mode, running=running))
 
 
 def test_programs(tmp_path: Path) -> None:
@@ -226,7 +235,7 @@ def test_programs(tmp_path: Path) -> None:
 
 def test_a_backend_that_copies_nothing() -> None:
     assert [found.state for found in look_at("null", NullOptions())] == [DOUBTFUL]
-    assert [found.state for found in look_at("null", NullOptions(assume_deterministic=True))] == [GOOD]
+    assert [found.state for found in look_at("null", NullOptions(), OBSERVE)] == [GOOD]
 
 
 class FakeQemu:

@@ -231,7 +231,6 @@ async def test_a_stream_begins_with_what_is_kept_and_ends_in_time(
 async def test_a_stream_of_new_frames_only_and_with_missing_ones(mock_clock: MockClock) -> None:
     rig = Rig(mock_clock)
     async with rig.running():
-        rig.loop.frames.limit = 10_000
         ring = rig.loop.frames.begin()
         await rig.both_say(b"before")
         pieces = stream_capture(rig.loop.frames, None, False)

@@ -98,3 +98,15 @@ def test_there_is_a_ring_only_while_somebody_looks() -> None:
     watch.end()
     assert told == [3]
     assert watch.begin() is not one
+
+
+def test_the_ring_is_as_large_as_the_one_needs_who_needs_most() -> None:
+    watch = FrameWatch()
+    ring = watch.begin(1000)
+    assert ring.limit == 1000
+    watch.begin(5000)
+    ring.note(CLIENT, False, frames(5))
+    assert (ring.limit, ring.fallen) == (5000, 0)
+    watch.end(5000)
+    ring.note(CLIENT, False, frames(1))
+    assert (ring.limit, ring.fallen) == (1000, 5)

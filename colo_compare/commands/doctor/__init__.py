@@ -68,7 +68,7 @@ def look(path: Path | None, account: Account) -> Iterator[Finding]:
     yield from look_at_machine(account, has_packet_ports="packet:" in str(config.ports))
     yield from look_at_ports(config.ports, account, running=running)
     yield from look_at_places(config, account, running=running)
-    yield from look_at_backend(config.checkpointer, running=running)
+    yield from look_at_backend(config.checkpointer, proxy.mode, running=running)
 
 
 def _is_running(config: Config) -> bool:

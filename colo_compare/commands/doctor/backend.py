@@ -17,13 +17,14 @@ from colo_compare.checkpoint.qmp import Monitor
 from colo_compare.checkpoint.qmp_address import MonitorAddress
 from colo_compare.commands.doctor.finding import Finding, bad, doubtful, good
 from colo_compare.config import CheckpointerTable
+from colo_compare.core.settings import OBSERVE
 from colo_compare.errors import MonitorError, MonitorRefused
 
 TIMEOUT: Final = 3.0  # seconds for each answer of a monitor
 TESTED: Final = (7, 2)
 
 
-def look_at_backend(table: CheckpointerTable, *, running: bool) -> Iterator[Finding]:
+def look_at_backend(table: CheckpointerTable, mode: str, *, running: bool) -> Iterator[Finding]:
     """Give the findings. `running`: a proxy has the monitors already, which serve one client at a time."""
     options = table.options
     if isinstance(options, CommandOptions):
@@ -33,8 +34,10 @@ def look_at_backend(table: CheckpointerTable, *, running: bool) -> Iterator[Find
             yield good("QEMU", "the proxy that runs has the monitors; colo-compare status says how they are")
         else:
             yield from trio.run(_monitors, options)
-    elif isinstance(options, NullOptions) and not options.assume_deterministic:
-        text = "null copies nothing: right for guests that are deterministic, and to observe"
+    elif isinstance(options, NullOptions) and mode == OBSERVE:
+        yield good("checkpointer", "null copies nothing, and to observe nothing need be copied")
+    elif isinstance(options, NullOptions):
+        text = "null copies nothing: right for guests that are known to be deterministic, and no others"
         yield doubtful("checkpointer", text, 'choose another backend, or mode = "observe"')
     else:
         yield good("checkpointer", f"{table.backend}: nothing to look at before it starts")

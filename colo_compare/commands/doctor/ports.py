@@ -27,6 +27,11 @@ def look_at_ports(ports: PortsTable, account: Account, *, running: bool) -> Iter
     """Give the findings. `running`: a proxy has these ports open already."""
     targets = {side: parse_port_url(getattr(ports, side)).target for side in _SIDES}
     links: dict[str, LinkState] = {}
+    if any(isinstance(target, TapTarget) for target in targets.values()):
+        trouble = device_trouble(Path(DEVICE), account.uid, account.gid)
+        if trouble is not None:
+            text = f"{DEVICE} cannot be opened by {account.name}: {trouble}"
+            yield bad("tun device", text, f"modprobe tun; chmod 0666 {DEVICE}")
     try:
         with Host(Path(DEVICE)) as host:
             names = sorted(host.names())
@@ -58,12 +63,6 @@ def _interface(
 ) -> Iterator[Finding]:
     name = target.interface
     is_tap = isinstance(target, TapTarget)
-    if is_tap and (trouble := device_trouble(Path(DEVICE), account.uid, account.gid)):
-        yield bad(
-            about,
-            f"{DEVICE} cannot be opened by {account.name}: {trouble}",
-            f"modprobe tun; chmod 0666 {DEVICE}",
-        )
     if state is None:
         known = ", ".join(each for each in names if each != "lo") or "none"
         if is_tap and account.may(CAP_NET_ADMIN):
