@@ -86,7 +86,7 @@ def test_no_frame_waits_for_a_scrape(tmp_path: Path, path: str) -> None:
                     with storming(lab, tmp_path, port, path) as storm:
                         rounds.append(round_trips(asker))
                     answers += storm.answers if port == PORT else 0
-    assert answers > 10 * ROUNDS, "no storm"
+    assert answers > 4 * ROUNDS, "no storm"
     for part in (0.5, 0.95):
         stormed, calm = [statistics.median(quantile(r, part) for r in rounds) for rounds in times.values()]
         print(f"{part:.0%}: {stormed * 1e6:.0f} us, without {calm * 1e6:.0f} us, {answers} answers")
