@@ -235,6 +235,8 @@ def test_somebody_else_makes_a_checkpoint(pair: Callable[..., Lab]) -> None:
         assert all(machine.alive for machine in lab.machines)
     else:
         assert "too short for the proxy to follow" in lab.proxy.log.read_text()
+        # It is cut off at once, and then killed.
+        lab.wait_for("death of the secondary", lambda: not secondary.alive)
         assert_alone(lab, primary, secondary)
 
 
