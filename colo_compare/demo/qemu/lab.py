@@ -9,6 +9,7 @@
 """
 
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -134,7 +135,7 @@ class Lab:
         self.namespace.call(add_tap, machine.name)
         machine.start(incoming=True, vnet_hdr=self.vnet_hdr, kernel=self.kernel, extra=self.objects(machine))
         self.machines.append(machine)
-        self.wait_for("monitor of the new guest", machine.qmp.exists)
+        self.wait_for("monitor of the new guest", lambda: is_listening(machine.spare_qmp))  # its last one
         return machine
 
     def protect_again(self, machine: Machine, limit: float = 60.0) -> None:
@@ -186,6 +187,12 @@ class Lab:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def is_listening(path: Path) -> bool:
+    """Say whether somebody listens on a unix socket. Its path is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def add_tap(name: str) -> None:
