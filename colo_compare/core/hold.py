@@ -13,13 +13,13 @@ class Flow:
     """What every kind of flow has. Each keeps the frames that wait in it in its own way."""
 
     key: bytes
-    blocked: bool  # diverged: releases nothing more before a commit
     last_seen: float
+    blocked: bool  # diverged: releases nothing more before a commit; last, to share a word with others
 
     def __init__(self, key: bytes, now: float) -> None:
         self.key = key
-        self.blocked = False
         self.last_seen = now
+        self.blocked = False
 
 
 class Held:

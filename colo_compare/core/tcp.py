@@ -65,7 +65,7 @@ class TcpComparer:
                 ledger.send_client(frame, UNPROTECTED)
                 return
             flow = self._open_from_guest(frame)
-        if self.steady.hold(flow, frame):
+        if self.steady.take(flow, frame):
             return
         flags = frame.flags
         if frame.end > frame.payload or flags & (SYN | FIN | RST):

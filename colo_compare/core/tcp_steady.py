@@ -13,11 +13,12 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from colo_compare.core.counters import MATCHED
 from colo_compare.core.hold import Held
 from colo_compare.core.ledger import Ledger
 from colo_compare.core.mirror import Mirror
 from colo_compare.core.settings import PROTECT
-from colo_compare.core.stream import NOWHERE
+from colo_compare.core.stream import NOWHERE, Ahead, same_bytes
 from colo_compare.core.tcp_flow import TcpFlow
 from colo_compare.core.tcp_release import TcpRelease
 from colo_compare.wire.frame import ACK, FIN, RST, SYN, Frame
@@ -26,23 +27,22 @@ _UNSTEADY: Final = SYN | FIN | RST
 
 
 class Steady:
-    """Holds a primary frame with the next bytes, and releases it when the secondary says exactly these."""
+    """Releases a primary frame with the next bytes when the secondary says, or has said, exactly these."""
 
     def __init__(self, ledger: Ledger, mirror: Mirror, release: TcpRelease) -> None:
         self.ledger = ledger
         self.mirror = mirror
         self.release = release
 
-    def hold(self, flow: TcpFlow, frame: Frame) -> bool:
-        """Hold a primary frame, if it has the next bytes of a steady stream; else change nothing."""
-        ledger = self.ledger
+    def take(self, flow: TcpFlow, frame: Frame) -> bool:
+        """Take a primary frame, if it has the next bytes of a steady stream; else change nothing."""
         primary = flow.primary
         secondary = flow.secondary
         stream = flow.stream
         if (
             frame.flags & _UNSTEADY
             or frame.end == frame.payload
-            or ledger.mode != PROTECT
+            or self.ledger.mode != PROTECT
             or flow.blocked
             or flow.guessed
             or flow.alone
@@ -50,7 +50,6 @@ class Steady:
             or not secondary.placed
             or secondary.reset
             or secondary.fin != NOWHERE
-            or stream.secondary is not None
             or stream.primary is not None
             or stream.island_end != NOWHERE
         ):
@@ -58,9 +57,43 @@ class Steady:
         start = flow.place(primary, frame)
         if start != primary.end or (flow.early is None and start != stream.matched):
             return False
+        if stream.secondary is not None:
+            return self._pass(flow, frame, start, stream.secondary)
+        self._hold(flow, frame, start)
+        return True
+
+    def _pass(self, flow: TcpFlow, frame: Frame, start: i64, said: Ahead) -> bool:
+        """Let a frame pass whose bytes are the first segment of what the secondary has said."""
+        first = said.first
+        end = start + frame.end - frame.payload
+        if (
+            first is None
+            or first.start != start
+            or first.end != end
+            or flow.queue is not None
+            or flow.stream.mismatch != NOWHERE
+            or not same_bytes(first.data, first.at, frame.data, frame.payload, end - start)
+        ):
+            return False
+        flow.stream.matched = end
+        said.drop_first(first)
+        if said.first is None:
+            flow.stream.secondary = None
+        ack: i64 = flow.place_ack(frame) if frame.flags & ACK else NOWHERE
+        flow.primary.note(frame, end, ack, flow.scaled(frame))
+        self.ledger.compared(end - start)
+        if ack <= flow.secondary.ack and self.ledger.protected:
+            self.release.send(flow, frame, end, ack, MATCHED)
+        else:
+            self.release.hold(flow, frame, end, ack, False)
+        return True
+
+    def _hold(self, flow: TcpFlow, frame: Frame, start: i64) -> None:
+        """Hold a frame with bytes that the secondary has not said yet."""
+        ledger = self.ledger
         end = start + frame.end - frame.payload
         ack: i64 = flow.place_ack(frame) if frame.flags & ACK else NOWHERE
-        primary.note(frame, end, ack, flow.scaled(frame))
+        flow.primary.note(frame, end, ack, flow.scaled(frame))
         held = Held(flow, frame, None, ledger.now)
         held.end = end
         held.ack = ack
@@ -68,9 +101,8 @@ class Steady:
             flow.early = held
         flow.enqueue(held, False)
         ledger.hold(held)
-        if ack > secondary.ack:
+        if ack > flow.secondary.ack:
             self.mirror.lags(flow)
-        return True
 
     def match(self, flow: TcpFlow, frame: Frame) -> bool:
         """Take a secondary frame, if it says exactly the first early frame once more; else change nothing."""
@@ -84,7 +116,7 @@ class Steady:
         if (
             length != ours.end - ours.payload
             or flow.place(secondary, frame) != stream.matched
-            or frame.data[frame.payload : frame.end] != ours.data[ours.payload : ours.end]
+            or not same_bytes(ours.data, ours.payload, frame.data, frame.payload, length)
         ):
             return False
         end = held.end

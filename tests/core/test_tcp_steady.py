@@ -125,6 +125,30 @@ def test_where_the_secondary_is_ahead_nothing_is_held(play: Playbook) -> None:
     play.primary(one, releases=[one])
 
 
+def test_what_the_secondary_says_in_one_goes_piece_by_piece(play: Playbook) -> None:
+    _, p, s = play.connection()
+    play.secondary(s.data(b"onetwo"))
+    for piece in (b"one", b"two"):
+        frame = p.data(piece)
+        play.primary(frame, releases=[frame])
+    play.secondary(s.data(b"three"))
+    play.secondary(s.data(b"four"))
+    for piece in (b"three", b"four"):
+        frame = p.data(piece)
+        play.primary(frame, releases=[frame])
+    play.secondary(s.data(b"five"))
+    play.primary(p.data(b"give"), requests=["payload"])
+
+
+def test_what_the_secondary_has_said_may_wait_for_its_acknowledgement(play: Playbook) -> None:
+    c, p, s = play.connection()
+    play.client(c.data(b"request"))
+    play.secondary(s.data(b"one", ack=1))
+    one = p.data(b"one")
+    play.primary(one)
+    play.secondary(s.ack(), releases=[one])
+
+
 def test_a_lone_acknowledgement_spells_nothing_out(play: Playbook) -> None:
     _, p, s = play.connection()
     one, ack = p.data(b"one"), p.ack()
@@ -197,7 +221,7 @@ def test_what_is_not_compared_is_not_held(play: Playbook) -> None:
     steady = play.proxy._dispatch.tcp.steady
     for name in ("alone", "blocked", "guessed"):
         setattr(flow, name, True)
-        assert not steady.hold(flow, frame)
+        assert not steady.take(flow, frame)
         setattr(flow, name, False)
     play.primary(one)
     assert is_early(play)
@@ -269,7 +293,7 @@ def test_the_general_way_comes_to_the_same(steps: list[Step]) -> None:
     for short in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             if not short:
-                patch.setattr(Steady, "hold", lambda *_: False)
+                patch.setattr(Steady, "take", lambda *_: False)
                 patch.setattr(Steady, "match", lambda *_: False)
             life = Life()
             for step in steps:
