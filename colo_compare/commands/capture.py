@@ -1,6 +1,7 @@
 """`colo-compare capture`: what passes on all three sides, as a capture file."""
 
 import argparse
+import os
 import sys
 import time
 from base64 import b64decode
@@ -83,6 +84,7 @@ def _close(file: BinaryIO) -> None:
 
 def _create(path: Path) -> BinaryIO:
     try:
-        return path.open("wb")
+        # For its owner only: it holds what the guests and their clients said.
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
     except OSError as error:
         raise CaptureError(f"{path}: cannot be written: {error.strerror}") from None

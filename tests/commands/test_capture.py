@@ -51,6 +51,7 @@ async def test_a_capture_of_what_is_kept(shell: Shell, tmp_path: Path) -> None:
     assert await shell.run("capture", "-w", str(path), "--seconds", "0") == f"3 frames in {path}\n"
     assert shell.code == cli.OK
     assert contents(path) == [(side, b"answer") for side in ("primary", "secondary", "client")]
+    assert os.stat(path).st_mode & 0o777 == 0o600  # noqa: PTH116 - of a path, in an async function
     answer = await shell.run("capture", "-w", str(path), "--seconds", "0", "--new", "--json")
     assert json.loads(answer) == {"file": str(path), "frames": 0, "missed": 0}
     assert contents(path) == []
