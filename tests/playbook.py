@@ -55,6 +55,7 @@ class Playbook:
         self.proxy = Proxy(self.settings, self.clock.now)
         self.events: list[Event] = []
         self.requests: list[CheckpointRequest] = []
+        self.reports: list[Dissected] = []  # the proxy's own, to the secondary, of its lost frames
         self._conversations: list[Conversation] = []
         self._packets: dict[int, Packet] = {}
         self._arrived: list[Packet] = []  # of the primary, not yet released or discarded
@@ -396,7 +397,8 @@ class Playbook:
         assert _agrees(released, releases), f"released {released}, not {list(releases)}"
         primary = [self._packet(frame) for frame in actions.to_primary]
         assert _agrees(primary, to_primary), f"mirrored {primary} to the primary, not {list(to_primary)}"
-        secondary = [self._packet(frame) for frame in actions.to_secondary]
+        mirrored = [frame for frame in actions.to_secondary if not self._is_report(frame)]
+        secondary = [self._packet(frame) for frame in mirrored]
         assert _agrees(secondary, mirrors), f"mirrored {secondary} to the secondary, not {list(mirrors)}"
         asked = [request.reasons for request in actions.requests]
         expected = [tuple(requests)] if requests else []
@@ -410,7 +412,7 @@ class Playbook:
                 self._check_update(packet, seen)
         for frame in actions.to_primary:
             self._check_mirror(self._packet(frame), dissect(frame.data, frame.header_len), "primary")
-        for frame in actions.to_secondary:
+        for frame in mirrored:
             self._check_mirror(self._packet(frame), dissect(frame.data, frame.header_len), "secondary")
         assert self.proxy.take_actions() == Actions(), "take_actions did not forget"
 
@@ -427,6 +429,17 @@ class Playbook:
         seen = dissect(frame.data, frame.header_len)
         advertisement = seen.protocol == 58 and seen.payload[:1] == b"\x88"
         return (seen.ethertype == 0x0806 or advertisement) and _tag(frame) not in self._packets
+
+    def _is_report(self, frame: Frame) -> bool:
+        """Take an acknowledgement of the proxy's own making: it tells the secondary what of it was lost."""
+        packet = self._packet(frame)
+        if packet.maker is packet.maker.conversation.client:
+            return False
+        seen = dissect(frame.data, frame.header_len)
+        assert (seen.flags, seen.payload, seen.problems) == (ACK, b"", []), f"a report of a hole: {seen}"
+        assert 1 <= len(seen.blocks) <= 3
+        self.reports.append(seen)
+        return True
 
     def _cut_at(self, frame: Frame, packet: Packet) -> int:
         """Give the place of the stream where a frame ends that may be the beginning of a held one."""

@@ -91,6 +91,7 @@ class Counters:
         self.secondaries_lost = 0
         self.mirrored = 0  # client frames sent to the secondary
         self.mirrored_again = 0  # of these, repetitions of what it had not acknowledged
+        self.holes_reported = 0  # of these, own acknowledgements that tell what of its frames was lost
         self.rewritten = 0  # frames whose sequence numbers, acknowledgements or timestamps were translated
         self.clamped = 0  # released frames whose window was reduced to the secondary's
         self.window_updates = 0  # acknowledgements of our own, to open a window that had been clamped
@@ -129,6 +130,7 @@ class Counters:
             "secondaries_lost": self.secondaries_lost,
             "mirrored": self.mirrored,
             "mirrored_again": self.mirrored_again,
+            "holes_reported": self.holes_reported,
             "rewritten": self.rewritten,
             "clamped": self.clamped,
             "window_updates": self.window_updates,

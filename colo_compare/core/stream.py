@@ -64,12 +64,14 @@ class Ahead:
 
     first: "Segment | None"
     last: "Segment | None"
+    last_run: i64  # where the run without a hole begins that `last` ends; may lie below what is trimmed
     bytes: i64
     contradiction: i64  # where it said two different things at one place
 
     def __init__(self) -> None:
         self.first = None
         self.last = None
+        self.last_run = NOWHERE
         self.bytes = 0
         self.contradiction = NOWHERE
 
@@ -88,12 +90,17 @@ class Ahead:
         last = self.last
         if first is None or last is None:
             self.first = self.last = new
+            self.last_run = new.start
         elif new.start >= last.end:
+            if new.start > last.end:
+                self.last_run = new.start
             last.next = new
             self.last = new
         elif new.end <= first.start:
             new.next = first
             self.first = new
+            if new.end == first.start == self.last_run:
+                self.last_run = new.start
         else:
             self._weave(new)
             return
@@ -122,7 +129,10 @@ class Ahead:
     def _link(self, segments: list[Segment]) -> None:
         last = segments[0]
         self.first = last
+        self.last_run = last.start
         for segment in segments:
+            if segment.start > last.end:
+                self.last_run = segment.start
             last.next = segment
             last = segment
         last.next = None

@@ -23,6 +23,7 @@ from colo_compare.core.counters import (
 )
 from colo_compare.core.flow_table import FlowTable
 from colo_compare.core.hold import Held
+from colo_compare.core.holes import report_hole
 from colo_compare.core.ledger import Ledger
 from colo_compare.core.mirror import Mirror
 from colo_compare.core.settings import OBSERVE, PROTECT
@@ -241,6 +242,7 @@ class TcpComparer:
             ledger.compared(counted)
             if stream.secondary is not None:
                 self.ahead[flow] = None
+                report_hole(ledger, flow)
         if ack > flow.released_ack:
             flow.ack_frame = frame
 

@@ -4,6 +4,7 @@ from mypy_extensions import i64
 
 from colo_compare.core.counters import C_BLOCKED, C_TABLE_FULL, TABLE_FULL
 from colo_compare.core.flow_table import FlowTable
+from colo_compare.core.holes import report_hole
 from colo_compare.core.ledger import Ledger
 from colo_compare.core.mirror import Mirror, translate_to_guest
 from colo_compare.core.stream import NOWHERE
@@ -58,6 +59,8 @@ class TcpClient:
         self.ledger.send_primary(translate_to_guest(self.ledger, flow.primary, frame, ack))
         if heard and self.ledger.has_secondary():
             self.mirror.send(flow, frame, ack)
+            if flow.stream.secondary is not None:
+                report_hole(self.ledger, flow)
             if end > start and in_order:
                 self.mirror.keep(flow, start, end, frame)
         if flags & RST:
@@ -97,8 +100,10 @@ class TcpClient:
     def _client_ack(self, flow: TcpFlow, frame: Frame) -> i64:
         near = flow.stream.matched
         ack = frame.ack if near == NOWHERE else unwrap(frame.ack, near)
-        if ack > flow.client_ack:
+        if ack >= flow.client_ack:
             flow.client_ack = ack
+            flow.client_window = frame.window
+            flow.client_tsval = frame.tsval
         if flow.guessed and near != NOWHERE and near < ack <= flow.primary.end:
             # Picked up in mid-stream: what the client acknowledges had gone out before.
             flow.stream.skip_to(ack)

@@ -123,6 +123,8 @@ class TcpFlow(Flow):
         # The client
         self.client_end: i64 = NOWHERE  # highest position that it has sent
         self.client_ack: i64 = NOWHERE  # highest position that it has acknowledged
+        self.client_window: i64 = 0  # what it offered with that, as it stands on the wire
+        self.client_tsval: i64 = 0  # its newest timestamp
         self.client_fin: i64 = NOWHERE
         self.client_syn: Frame | None = None  # until the handshake is over
         self.in_flight: deque[ClientSegment] | None = None

@@ -223,6 +223,11 @@ def _rewriter(now: Snapshot) -> Iterator[Metric]:
         "Of these, repetitions of what the secondary had not acknowledged.",
         counters["mirrored_again"],
     )
+    yield _counter(
+        "colo_reported_holes",
+        "Own acknowledgements to the secondary which tell that frames of it were lost on their way here.",
+        counters["holes_reported"],
+    )
 
 
 def _ports(ports: Mapping[str, PortFigures]) -> Iterator[Metric]:

@@ -127,12 +127,62 @@ def pure_ack(template: Frame, seq: int, ack: int, window: int) -> Frame:
     and no congestion mark (RFC 3168, 6.1.4: a pure ACK is not ECN-capable). Not a GSO frame.
     """
     data = template.data
-    l3: int = template.l3  # not i64, which has no to_bytes
-    l4: int = template.l4
-    tcp_len = _TCP_HEADER_LEN + (12 if template.tsval_at else 0)
-    packet = bytearray(data[:l4])
-    packet[: template.header_len] = bytes(template.header_len)
-    if template.version == 4:
+    at = template.tsval_at
+    options = _TIMESTAMPS + data[at : at + 8] if at else b""
+    l4 = template.l4
+    lone = _acknowledgement(template, bytearray(data[:l4]), data[l4 : l4 + 4], seq, ack, window, options)
+    if at:
+        lone.tsval_at = l4 + _TCP_HEADER_LEN + len(_TIMESTAMPS)
+        lone.tsval = template.tsval
+        lone.tsecr = template.tsecr
+    return lone
+
+
+def selective_ack(received: Frame, ack: int, window: int, tsval: int, blocks: list[tuple[int, int]]) -> Frame:
+    """Give an acknowledgement from the receiver of a TCP frame, with SACK blocks (RFC 2018; 1 to 3 of them).
+
+    All numbers are in the space of the frame's sender; edges of blocks are sequence numbers, the right one
+    exclusive. Its own sequence number is the one that the sender waits for. `tsval` counts where the frame
+    has timestamps; it must be the receiver's newest, or the sender drops this as old (PAWS, RFC 7323, 5).
+    """
+    data = received.data
+    l3 = received.l3
+    l4 = received.l4
+    headers = bytearray(data[:l4])
+    link = received.header_len
+    headers[link : link + 12] = data[link + 6 : link + 12] + data[link : link + 6]
+    first, length = (l3 + 12, 4) if received.version == 4 else (l3 + 8, 16)
+    second = first + length
+    headers[first:second] = data[second : second + length]
+    headers[second : second + length] = data[first:second]
+    ports = data[l4 + 2 : l4 + 4] + data[l4 : l4 + 2]
+    options = b""
+    at = received.tsval_at
+    if at:
+        options = _TIMESTAMPS + tsval.to_bytes(4, "big") + data[at : at + 4]
+    options += bytes((1, 1, 5, 2 + 8 * len(blocks)))
+    for start, end in blocks:
+        options += (start & _MASK).to_bytes(4, "big") + (end & _MASK).to_bytes(4, "big")
+    lone = _acknowledgement(received, headers, ports, received.ack, ack, window, options)
+    if at:
+        lone.tsval_at = l4 + _TCP_HEADER_LEN + len(_TIMESTAMPS)
+        lone.tsval = tsval
+        lone.tsecr = received.tsval
+    lone.sack_at = lone.end - 8 * len(blocks)
+    lone.sack_blocks = len(blocks)
+    lone.options = True
+    return lone
+
+
+def _acknowledgement(
+    like: Frame, packet: bytearray, ports: bytes, seq: int, ack: int, window: int, options: bytes
+) -> Frame:
+    """Make one of the headers before TCP's, the ports, and what stands in TCP's header."""
+    l3: int = like.l3  # not i64, which has no to_bytes
+    l4: int = like.l4
+    tcp_len = _TCP_HEADER_LEN + len(options)
+    packet[: like.header_len] = bytes(like.header_len)
+    if like.version == 4:
         packet[l3 + 1] &= 0xFC
         packet[l3 + 2 : l3 + 4] = (l4 - l3 + tcp_len).to_bytes(2, "big")
         packet[l3 + 10 : l3 + 12] = bytes(2)
@@ -140,22 +190,20 @@ def pure_ack(template: Frame, seq: int, ack: int, window: int) -> Frame:
     else:
         packet[l3 + 1] &= 0xCF
         packet[l3 + 4 : l3 + 6] = (l4 - l3 - IPV6_HEADER_LEN + tcp_len).to_bytes(2, "big")
-    packet += data[l4 : l4 + 4]
+    packet += ports
     packet += seq.to_bytes(4, "big")
     packet += ack.to_bytes(4, "big")
     packet += bytes((tcp_len << 2, ACK))
     packet += window.to_bytes(2, "big")
     packet += bytes(4)  # checksum, urgent pointer
-    if template.tsval_at:
-        packet += _TIMESTAMPS
-        packet += data[template.tsval_at : template.tsval_at + 8]
-    initial = pseudo_header_sum(data, template.version, l3, TCP_PROTOCOL, tcp_len)
+    packet += options
+    initial = pseudo_header_sum(bytes(packet), like.version, l3, TCP_PROTOCOL, tcp_len)
     checksum = internet_checksum(bytes(packet), l4, l4 + tcp_len, initial)
     packet[l4 + 16 : l4 + 18] = checksum.to_bytes(2, "big")
-    lone = Frame(bytes(packet), template.header_len)
+    lone = Frame(bytes(packet), like.header_len)
     lone.kind = frames.TCP
-    lone.key = template.key
-    lone.version = template.version
+    lone.key = like.key
+    lone.version = like.version
     lone.protocol = TCP_PROTOCOL
     lone.l3 = l3
     lone.l4 = l4
@@ -165,10 +213,6 @@ def pure_ack(template: Frame, seq: int, ack: int, window: int) -> Frame:
     lone.ack = ack
     lone.flags = ACK
     lone.window = window
-    if template.tsval_at:
-        lone.tsval_at = l4 + _TCP_HEADER_LEN + len(_TIMESTAMPS)
-        lone.tsval = template.tsval
-        lone.tsecr = template.tsecr
     return lone
 
 

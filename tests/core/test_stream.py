@@ -1,5 +1,6 @@
 """The stream comparer against a model of one byte at a time."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -309,3 +310,23 @@ def test_who_goes_on_where_both_agree() -> None:
     stream.offer(True, 0, b"no", 0, 2, None, 1.0)
     assert stream.goes_on(True)
     assert not stream.goes_on(False)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "last_run"),
+    [
+        ([(5, 9)], 5),
+        ([(5, 9), (9, 12)], 5),
+        ([(5, 9), (10, 12)], 10),
+        ([(5, 9), (2, 5)], 2),
+        ([(5, 9), (2, 4)], 5),
+        ([(5, 9), (12, 15), (2, 5)], 12),
+        ([(5, 9), (12, 15), (9, 12)], 5),
+        ([(5, 9), (12, 15), (8, 11)], 12),
+    ],
+)
+def test_where_the_last_run_without_a_hole_begins(pieces: list[tuple[int, int]], last_run: int) -> None:
+    ahead = Ahead()
+    for start, end in pieces:
+        ahead.add(Segment(start, end, bytes(16), start, None, 1.0))
+    assert ahead.last_run == last_run

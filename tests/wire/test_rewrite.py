@@ -10,7 +10,7 @@ from scapy.packet import Raw
 from colo_compare.wire import frame as wire
 from colo_compare.wire.checksum import transport_checksum_ok
 from colo_compare.wire.frame import Frame, parse_frame
-from colo_compare.wire.rewrite import pure_ack, rewrite_tcp, shift_embedded_tcp
+from colo_compare.wire.rewrite import pure_ack, rewrite_tcp, selective_ack, shift_embedded_tcp
 from colo_compare.wire.vnet import GSO_TCPV4, NEEDS_CSUM, VnetHeader
 from tests import packets
 from tests.packets import U16, U32, Packet, fields, on_wire
@@ -155,6 +155,40 @@ def test_a_pure_ack_is_what_scapy_would_build(
 def test_a_pure_ack_of_a_client_frame_keeps_its_flow() -> None:
     frame = parse_frame(on_wire(V4 / TCP(sport=1, dport=2)).raw, 0, True)
     assert pure_ack(frame, 1, 2, 3).key == frame.key
+
+
+@given(
+    packets.tcp_packets(),
+    st.tuples(U32, U16, U32),
+    st.lists(st.tuples(U32, U32), min_size=1, max_size=3),
+    st.booleans(),
+)
+def test_a_selective_ack_is_what_scapy_would_build(
+    packet: Packet, numbers: tuple[int, int, int], blocks: list[tuple[int, int]], gso: bool
+) -> None:
+    ack, window, tsval = numbers
+    vnet = VnetHeader(NEEDS_CSUM, GSO_TCPV4, 66, 1448, 34, 16).pack() if gso else b""
+    received = parse_frame(vnet + packet.raw, len(vnet), False)
+    answer = selective_ack(received, ack, window, tsval, blocks)
+    assert fields(answer) == fields(parse_frame(answer.data, len(vnet), True))
+    bare = answer.data[len(vnet) :]
+    assert answer.data[: len(vnet)] == bytes(len(vnet))
+    assert (bare[:6], bare[6:12]) == (packet.raw[6:12], packet.raw[:6])
+    ip = Packet(bare, packet.vlans, packet.l3, 0).ip
+    tcp = ip[TCP]
+    asked = packet.ip[TCP]
+    assert (ip.src, ip.dst, tcp.sport, tcp.dport) == (packet.ip.dst, packet.ip.src, asked.dport, asked.sport)
+    assert (tcp.seq, tcp.ack, tcp.window, tcp.flags) == (asked.ack, ack, window, "A")
+    assert tcp.chksum == scapy_checksum_of(ip)
+    stamps = [value for name, value in asked.options if name == "Timestamp"]
+    nops = [("NOP", None), ("NOP", None)]
+    expected = [*nops, ("Timestamp", (tsval, stamps[-1][0]))] if stamps else []
+    edges = tuple(edge for block in blocks for edge in block)
+    assert tcp.options == [*expected, *nops, ("SAck", edges)]
+    if ip.version == 4:
+        rebuilt = ip.copy()
+        del rebuilt.chksum
+        assert IP(bytes(rebuilt)).chksum == ip.chksum
 
 
 QUOTED4 = V4 / TCP(sport=80, dport=43210, seq=0xFFFFFFF0, ack=5) / b"abc"
