@@ -219,3 +219,17 @@ def test_a_new_connection_on_the_ports_of_one_that_was_picked_up() -> None:
     play.both(p.syn_ack(), s.syn_ack())
     play.client(c.data(b"x"))
     play.both(p.data(b"y"), s.data(b"y"))
+
+
+def test_an_old_acknowledgement_takes_nothing_back(play: Playbook) -> None:
+    c, p, s = play.connection()
+    old = c.ack()
+    play.both(p.data(b"one"), s.data(b"one"))
+    play.client(c.ack())
+    play.client(old)
+    play.primary(p.data(b"twothree"))
+    s.data(b"two")
+    play.secondary(s.data(b"three"))
+    assert [report.ack for report in play.reports] == [(s.isn + 4) & 0xFFFFFFFF]
+    play.client(c.ack())
+    assert len(play.reports) == 2
