@@ -120,13 +120,20 @@ class Client(Machine):
         for request, due in self.datagrams.items():
             if due <= now:
                 self.datagrams[request] = now + _REPEAT
-                port = 20000 + REQUEST.unpack(request)[1] % 3
-                out.append(self.end.datagram(port, DATAGRAMS, request, self.next_tag()))
+                out.append(self._datagram(request))
         for payload, due in self.pings.items():
             if due <= now:
                 self.pings[payload] = now + _REPEAT
                 out.append(self.end.echo(False, b"\0\7\0\1", payload, self.next_tag()))
         return out
+
+    def _datagram(self, request: bytes) -> bytes:
+        port = 20000 + REQUEST.unpack(request)[1] % 3
+        return self.end.datagram(port, DATAGRAMS, request, self.next_tag())
+
+    def _hear_datagram(self, payload: bytes) -> None:
+        self.witness.note(payload)
+        self.datagrams.pop(payload[: REQUEST.size], None)
 
     def receive(self, frame: bytes, now: float) -> list[bytes]:
         """Take a frame. Raises Contradiction."""
@@ -137,8 +144,7 @@ class Client(Machine):
             self.pings.pop(seen.payload[8:], None)
             return []
         if seen.protocol == UDP:
-            self.witness.note(seen.payload)
-            self.datagrams.pop(seen.payload[: REQUEST.size], None)
+            self._hear_datagram(seen.payload)
             return []
         socket = self.sockets.get((seen.target_port, seen.source_port))
         if socket is None:
@@ -156,8 +162,8 @@ class Client(Machine):
         if not socket.was_reset:
             return
         for call in self.calls:
-            if call.socket is socket and call.requests[0][:1] == RESET:
-                call.finished = True
+            if call.socket is socket and (socket.finished or call.requests[0][:1] == RESET):
+                call.finished = True  # at the latest; a guest may have forgotten one that is over
                 return
         raise Contradiction(f"the connection of port {socket.local} was reset")
 
@@ -172,7 +178,7 @@ class Client(Machine):
             return
         for (local, remote), socket in self.sockets.items():
             if local == CALLBACK:
-                if not socket.closing and self._take_answer(socket):
+                if not socket.closing and self._take_answer(socket, b""):
                     self.called_back.add(remote)
                     socket.close()
                 if socket.ended:
@@ -180,10 +186,10 @@ class Client(Machine):
 
     def _act(self, call: Call) -> None:
         socket = call.socket
-        while self._take_answer(socket):
+        while call.answered < len(call.requests) and self._take_answer(socket, call.requests[call.answered]):
             call.answered += 1
         while call.written < len(call.requests) and (call.pipelined or call.written == call.answered):
-            socket.write(whole_request(call.requests[call.written]))
+            socket.write(self._written(call.requests[call.written]))
             call.written += 1
         if call.answered == len(call.requests) and not socket.closing:
             socket.close()
@@ -192,7 +198,20 @@ class Client(Machine):
                 raise Contradiction(f"port {socket.local} ended after {call.answered} answers")
             call.finished = socket.closing
 
-    def _take_answer(self, socket: Socket) -> bool:
+    def _written(self, request: bytes) -> bytes:
+        """Give what is to be sent for a request."""
+        return whole_request(request)
+
+    def ask_where_it_stands(self) -> None:
+        """Ask for what shows which history the one has that answers."""
+        self.call(b"G", 0, pipelined=False)
+
+    def check_history(self) -> None:
+        """Check, when all is done, that one history has all that was asked for. Raises Contradiction."""
+        self.witness.check_history()
+
+    def _take_answer(self, socket: Socket, request: bytes) -> bool:
+        """Take the next answer, which is to this request (b"": not known), if all of it is here."""
         if socket.waiting() < ANSWER.size:
             return False
         kind, name, blocks, _, token, _ = ANSWER.unpack(socket.peek(ANSWER.size))

@@ -6,7 +6,9 @@ from colo_compare.core.actions import CheckpointCommitted, Event, ModeChanged
 from colo_compare.core.epochs import PAUSED
 from colo_compare.core.settings import PROTECT
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
+from colo_compare.simulate.hosts import Guest
 from colo_compare.simulate.packets import ACK, FIN, ICMP6, RST, SYN, TCP, UDP, Seen, look
+from colo_compare.simulate.seat import SeatedGuest
 from colo_compare.simulate.service import REQUEST
 from colo_compare.simulate.shell import BATCH, Observer
 from colo_compare.simulate.tcp import Contradiction, Socket, unwrap
@@ -14,6 +16,7 @@ from colo_compare.simulate.tcp import Contradiction, Socket, unwrap
 if TYPE_CHECKING:
     from colo_compare.simulate.world import World
 
+_ARP: Final = b"\x08\x06"
 _HALF: Final = 1 << 31
 _MASK: Final = 0xFFFFFFFF
 _ACCOUNT_EVERY: Final = 8  # calls of the core
@@ -61,7 +64,7 @@ class Oracle(Observer):
         """Note what the primary says."""
         if self._world.tracing:
             self._world.note_frame(role, True, data)
-        if role == CLIENT:
+        if role == CLIENT or data[12:14] == _ARP:
             return
         seen = look(data)
         if role == SECONDARY:
@@ -80,7 +83,7 @@ class Oracle(Observer):
             new = span > 0 and (flow not in self._newest or 0 < (end - self._newest[flow]) & _MASK < _HALF)
             if new:
                 self._newest[flow] = end
-                socket = self._world.primary.guest.sockets.get(seen.ports)
+                socket = _socket(self._world.primary.guest, seen.ports)
                 if socket is not None:
                     self._said_first[seen.ports] = unwrap(seen.seq, socket.isn, socket.una) + span
         waiting = self._waiting.get(flow)
@@ -93,7 +96,7 @@ class Oracle(Observer):
         seat = self._world.secondary
         if seen.protocol != TCP or not seen.payload or seat is None:
             return
-        socket = seat.guest.sockets.get(seen.ports)
+        socket = _socket(seat.guest, seen.ports)
         if socket is not None:
             end = unwrap(seen.seq, socket.isn, socket.una) + len(seen.payload)
             if end > self._said.get(seen.ports, (0, 0.0))[0]:
@@ -103,6 +106,8 @@ class Oracle(Observer):
         """Note which of the client's bytes a guest is sent."""
         if self._world.tracing:
             self._world.note_frame(role, False, data)
+        if data[12:14] == _ARP:
+            return
         seen = look(data)
         if role == SECONDARY and self._world.shell.proxy.checkpoint_state == PAUSED:
             raise Contradiction(f"mirrored while the secondary's state is replaced: {seen}")
@@ -119,7 +124,7 @@ class Oracle(Observer):
         self.released_frames += 1
         if self._world.tracing:
             self._world.note_frame(0, False, data)
-        if data[12:14] == b"\x08\x06" or (data[12] == 0x86 and data[20] == ICMP6 and data[54] == 136):
+        if data[12:14] == _ARP or (data[12] == 0x86 and data[20] == ICMP6 and data[54] == 136):
             return  # the proxy announces where the guest is
         seen = look(data)
         if kind:
@@ -133,6 +138,8 @@ class Oracle(Observer):
             self._reached[seen.ports] = max(reached, unwrap(seen.seq, isn, reached) + len(seen.payload))
 
     def _in_order(self, seen: Seen) -> None:
+        if not isinstance(self._world.primary.guest, Guest):
+            return  # its packets have no names
         waiting = self._waiting.get((seen.protocol, seen.source_port, seen.target_port), [])
         at = next((index for index, (tag, _, _) in enumerate(waiting) if tag == seen.tag), -1)
         if at < 0:
@@ -173,6 +180,8 @@ class Oracle(Observer):
         if not world.shell.proxy.protected:
             raise Contradiction(f"no commit stands behind this pair: {seen}")
         guest = seat.guest
+        if not isinstance(guest, Guest):
+            return  # nobody can look into an embedded one: the client is the witness
         if seen.protocol == UDP:
             if guest.datagrams.get(seen.payload[: REQUEST.size]) != seen.payload:
                 raise Contradiction(f"the secondary knows nothing of this answer: {seen}")
@@ -245,7 +254,7 @@ class Oracle(Observer):
         if seat is None or not seat.alive or self._world.scenario.settings.max_flow_bytes < _ROOMY:
             return
         for (local, remote), end in self._forwarded.items():
-            socket = seat.guest.sockets.get((remote, local))
+            socket = _socket(seat.guest, (remote, local))
             if socket is None or not socket.established or socket.was_reset:
                 continue
             if self._world.client.sockets[local, remote].was_reset:
@@ -300,3 +309,8 @@ class Oracle(Observer):
     def ended(self, why: str) -> None:
         """Note that the proxy has nothing left to serve with."""
         self._world.ended(why)
+
+
+def _socket(guest: SeatedGuest, ports: tuple[int, int]) -> Socket | None:
+    """Give a guest's end of a connection, where one can look into it."""
+    return guest.sockets.get(ports) if isinstance(guest, Guest) else None

@@ -117,6 +117,7 @@ class Scenario:
     client_mss: int
     pages: int  # of a guest's memory
     room: int  # receive buffer of each socket, bytes; the client takes answers whole
+    embedded: bool  # the guests are embedded ones, not the model
     same_isn: bool  # both guests draw the same numbers
     port_room: int
     detection: float  # seconds until a death is noticed
@@ -183,12 +184,18 @@ def draw(seed: int) -> Scenario:
         client_mss=chance.choice((50, 100, 400)),
         pages=384 if big else 96,
         room=60000 if big else 3000,
+        embedded=False,
         same_isn=chance.random() < 0.1,
         port_room=chance.choice((1024, 1024, 16)),
         detection=chance.choice((0.0, 0.002, 0.03)),
         events=tuple(sorted(events, key=lambda event: event.at)),
     )
-    return _halves(scenario) if random.Random(~seed).random() < 0.12 else scenario
+    theme = random.Random(~seed).random()
+    if theme < 0.12:
+        return _halves(scenario)
+    if theme > 0.94:
+        return replace(scenario, embedded=True, version=4, room=60000, client_mss=400)
+    return scenario
 
 
 def _halves(scenario: Scenario) -> Scenario:

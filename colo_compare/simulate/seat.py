@@ -1,9 +1,8 @@
 """Where a guest runs: it can be stopped, hang, and die. What arrives while it stands still waits."""
 
 import math
-from typing import Final
+from typing import Final, Protocol
 
-from colo_compare.simulate.hosts import Guest
 from colo_compare.simulate.links import Link
 from colo_compare.simulate.schedule import Alarm, Schedule
 from colo_compare.simulate.tcp import Contradiction
@@ -11,10 +10,40 @@ from colo_compare.simulate.tcp import Contradiction
 _ROOM: Final = 256  # frames that its network card keeps for it
 
 
+class SeatedGuest(Protocol):
+    """What a guest is to who runs it. Times are the world's; its own clock is `lag` behind."""
+
+    @property
+    def memory(self) -> bytearray:
+        """All its state, once it was saved, but for the device state."""
+
+    lag: float
+    mss: int
+    reading: bool
+
+    def receive(self, frame: bytes, now: float) -> list[bytes]:
+        """Take a frame; give those that follow at once."""
+
+    def poll(self, now: float) -> list[bytes]:
+        """Do what is due; give the frames that it wants sent."""
+
+    def next_timer(self) -> float:
+        """Give when `poll` must be called."""
+
+    def save(self, now: float) -> bytes:
+        """Write everything to the memory; give the device state."""
+
+    def load(self, device_state: bytes, now: float) -> None:
+        """Become what the memory and this device state say."""
+
+    def serve(self) -> None:
+        """Let its applications go on."""
+
+
 class Seat:
     """One guest, and its network card."""
 
-    def __init__(self, schedule: Schedule, guest: Guest, name: str) -> None:
+    def __init__(self, schedule: Schedule, guest: SeatedGuest, name: str) -> None:
         self.guest: Final = guest
         self.name: Final = name
         self.out: Link  # from it to the proxy

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY, SIDE_NAMES
+from colo_compare.guest.noise import Noise
 from colo_compare.simulate import scenario as kinds
 from colo_compare.simulate.backend import Backend
 from colo_compare.simulate.client import Client
+from colo_compare.simulate.embedded import EmbeddedGuest, HttpClient
 from colo_compare.simulate.hosts import Guest, guest_end
 from colo_compare.simulate.links import Link, Weather
 from colo_compare.simulate.oracle import Oracle
@@ -17,12 +19,13 @@ from colo_compare.simulate.packets import Seen
 from colo_compare.simulate.receiver import Receiver
 from colo_compare.simulate.scenario import Event, GuestTraits, Scenario
 from colo_compare.simulate.schedule import Alarm, Schedule
-from colo_compare.simulate.seat import Seat
+from colo_compare.simulate.seat import Seat, SeatedGuest
 from colo_compare.simulate.shell import LOST, Port, Shell
 from colo_compare.simulate.tcp import Contradiction
 from colo_compare.wire.frame import OPAQUE, parse_frame
 
 PATIENCE: Final = 60.0  # virtual seconds in which everything must be done once nothing befalls the world
+_STORM: Final = 5.0  # virtual seconds that the network's own faults go on after the last event
 _LOOK_EVERY: Final = 8  # things, for whether all is done
 STEPS: Final = 60_000  # more things than any run needs
 
@@ -49,7 +52,12 @@ class World:
         self._peace = False  # nothing befalls it any more
         self.probe: Callable[[], None] | None = None  # called between any two things that happen
         self.oracle: Final = Oracle(self)
-        self.client: Final = Client(self._chance.getrandbits(32), scenario.times, scenario.version)
+        client_seed = self._chance.getrandbits(32)
+        self.client: Final = (
+            HttpClient(client_seed, scenario.times)
+            if scenario.embedded
+            else Client(client_seed, scenario.times, scenario.version)
+        )
         self.client.mss = scenario.client_mss
         self.client.room = scenario.room
         self._client_alarm: Final = Alarm(self.schedule, self.client.next_timer, self._client_polls)
@@ -78,9 +86,7 @@ class World:
         traits = self.scenario.guests[min(self._guests, len(self.scenario.guests) - 1)]
         self._guests += 1
         seed = self._isn_seed if self.scenario.same_isn else self._chance.getrandbits(32)
-        tag = (self._guests % 8) << 13
-        guest = Guest(guest_end(self.scenario.version), seed, self.scenario.times, tag, self.scenario.pages)
-        _give(guest, traits, self.scenario.room)
+        guest = self._new_embedded(seed, traits) if self.scenario.embedded else self._new_model(seed, traits)
         seat = Seat(self.schedule, guest, f"guest {self._guests}")
         port = Port(seat.name, role, self.scenario.port_room)
         self._ports[seat.name] = port
@@ -89,6 +95,26 @@ class World:
         seat.out, seat.inward = out, inward
         port.link = inward.send
         return seat
+
+    def _new_model(self, seed: int, traits: GuestTraits) -> SeatedGuest:
+        scenario = self.scenario
+        tag = (self._guests % 8) << 13
+        guest = Guest(guest_end(scenario.version), seed, scenario.times, tag, scenario.pages)
+        guest.mss = traits.mss
+        guest.think = traits.think
+        guest.jitter = traits.jitter
+        guest.scale = traits.scale
+        guest.room = scenario.room
+        return guest
+
+    def _new_embedded(self, seed: int, traits: GuestTraits) -> SeatedGuest:
+        noise = Noise(
+            seed,
+            random_every=5 if traits.mss == 100 else 0,
+            random_isn=traits.think > 0,
+            clock_jitter=traits.jitter / 1000,
+        )
+        return EmbeddedGuest(noise, str(seed))
 
     def _new_receiver(self, seat: Seat) -> Receiver:
         chance = random.Random(self._chance.getrandbits(32))
@@ -150,6 +176,8 @@ class World:
             return
         self._pending -= 1
         self._last_event = max(self._last_event, self.schedule.now + event.length)
+        if not self._pending:
+            self.schedule.at(self._last_event + _STORM, self._calm_down)
         if self.lost_service:
             return
         done = self._do(event)
@@ -157,6 +185,12 @@ class World:
             if done:
                 self.faults[event.kind] += 1
             self.note(f"{event.kind}{'' if done else ': not possible now'}")
+
+    def _calm_down(self) -> None:
+        """Let the network do no more harm, so that what is not done in time will never be."""
+        for side in (CLIENT, PRIMARY, SECONDARY):
+            for link in self._links_of(side):
+                link.weather = link.weather.calm()
 
     def _do(self, event: Event) -> bool:
         kind = event.kind
@@ -333,7 +367,7 @@ class World:
         return True
 
     def _upset(self, event: Event, until: float) -> None:
-        machines = [self.client, self.primary.guest]
+        machines: list[Client | SeatedGuest] = [self.client, self.primary.guest]
         if self.secondary is not None:
             machines.append(self.secondary.guest)
         machine = machines[event.who % len(machines)]
@@ -380,13 +414,11 @@ class World:
         self._pending = 0
         self._excused = False
         self._last_event = self.schedule.now
-        for links in (self._links[CLIENT], self._links_of(SECONDARY)):
-            for link in links:
-                link.weather = link.weather.calm()
+        self._calm_down()
         self.primary.kill()
         self.shell.report(self._ports[self.primary.name], "its process has ended")
         self._read_again()
-        self.client.call(b"G", 0, pipelined=False)  # to hear where the survivor's history stands
+        self.client.ask_where_it_stands()
         self._client_polls()
 
     # What the oracle tells
@@ -427,7 +459,7 @@ class World:
                 self.probe()
         else:
             raise Contradiction(f"{STEPS} things happened, and still it goes on")
-        self.client.witness.check_history()
+        self.client.check_history()
         self.oracle.check_account()
 
     def _settled(self) -> bool:
@@ -453,14 +485,6 @@ class World:
         frame = parse_frame(data, 0, False)
         what = "other" if frame.kind == OPAQUE else str(Seen(data))
         self.note(f"{SIDE_NAMES[role]} {'->' if inward else '<-'} {what}")
-
-
-def _give(guest: Guest, traits: GuestTraits, room: int) -> None:
-    guest.mss = traits.mss
-    guest.think = traits.think
-    guest.jitter = traits.jitter
-    guest.scale = traits.scale
-    guest.room = room
 
 
 _CUTS: Final = {

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from colo_compare.cli import main
+from colo_compare.guest.layout import ENTRY_BYTES
 from colo_compare.simulate.command import run_many
+from colo_compare.simulate.embedded import GEOMETRY, EmbeddedGuest
+from colo_compare.simulate.hosts import Guest
 from colo_compare.simulate.runs import replay, run, shrink
 from colo_compare.simulate.scenario import CRASH_PRIMARY, draw
 from colo_compare.simulate.world import World
@@ -45,7 +48,8 @@ class _Forgetful(World):
 
     def promoted(self) -> None:
         super().promoted()
-        self.primary.guest.history.index -= 1
+        if isinstance(self.primary.guest, Guest):
+            self.primary.guest.history.index -= 1
 
 
 def test_a_violation_is_found_shrunk_and_told(
@@ -80,6 +84,33 @@ def test_a_probe_finds_what_no_death_came_for(monkeypatch: pytest.MonkeyPatch) -
     )
     assert run(draw(seed)).violation == ""
     assert "had the primary died" in run(draw(seed), probed=True).violation
+
+
+EMBEDDED = [seed for seed in range(260) if draw(seed).embedded]
+
+
+@pytest.mark.parametrize("seed", EMBEDDED)
+def test_the_rules_hold_with_embedded_guests(seed: int) -> None:
+    result = run(draw(seed))
+    assert result.violation == ""
+
+
+def test_embedded_guests_are_seen_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A counter that steps back at a takeover."""
+
+    class Amnesiac(World):
+        def promoted(self) -> None:
+            super().promoted()
+            guest = self.primary.guest
+            assert isinstance(guest, EmbeddedGuest)
+            at = guest.memory.find(b"one", GEOMETRY.entries_at)
+            if at > 0:
+                start = at - (at - GEOMETRY.entries_at) % ENTRY_BYTES
+                guest.memory[start : start + ENTRY_BYTES] = bytes(ENTRY_BYTES)
+
+    monkeypatch.setattr("colo_compare.simulate.runs.World", Amnesiac)
+    found = [run(draw(seed)).violation for seed in range(1500) if draw(seed).embedded]
+    assert any("counters" in violation or "sums" in violation for violation in found)
 
 
 def test_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
