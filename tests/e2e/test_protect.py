@@ -98,19 +98,21 @@ def commands(notes: Path) -> Table:
     return {"backend": "command", "checkpoint": ["true"], "copies_state": False, **programs}
 
 
-def join(lab: Lab) -> None:
+def join(lab: Lab, interface: str) -> None:
     """Bring a new guest, and do what an operator does."""
-    guest = lab.add_guest("third")
+    guest = lab.add_guest(interface)
     guest.set_up()
     guest.start()
-    lab.proxy_namespace.call(link.wait_until_up, "third")
-    socket = str(lab.directory / "control.sock")
-    assert cli.main(["protect", "--socket", socket, "--port", "packet:third"]) == cli.OK
+    lab.proxy_namespace.call(link.wait_until_up, interface)
+    argv = ["protect", "--socket", str(lab.directory / "control.sock")]
+    if interface != "primary":  # that was the lost guest's
+        argv += ["--port", f"packet:{interface}"]
+    assert cli.main(argv) == cli.OK
 
 
-@pytest.mark.parametrize("backend", ["null", "command"])
+@pytest.mark.parametrize(("backend", "interface"), [("null", "primary"), ("command", "third")])
 def test_connections_from_before_end_with_their_guest(
-    pair: Callable[..., Lab], backend: str, tmp_path: Path
+    pair: Callable[..., Lab], backend: str, interface: str, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"
     lab = pair(checkpointer=NULL if backend == "null" else commands(notes))
@@ -118,7 +120,7 @@ def test_connections_from_before_end_with_their_guest(
     with Connection(lab.client, GUEST4) as old, ExitStack() as stack:
         assert old.download(MIB).sha256 == digest(MIB)
         first.kill()
-        download = old.download(SIZE, Once(SIZE // 3, lambda: join(lab)))
+        download = old.download(SIZE, Once(SIZE // 3, lambda: join(lab, interface)))
         assert download.sha256 == digest(SIZE)
         before = settled(lab)
 
