@@ -37,10 +37,6 @@ from colo_compare.wire.describe import describe_flow
 from colo_compare.wire.frame import ACK, FIN, RST, SYN, Frame
 
 _MASK: Final = 0xFFFFFFFF
-_TCP_PROTOCOL: Final = 6
-_WORTH_AN_UPDATE: Final = (
-    2920  # bytes by which a window must grow for an acknowledgement of our own: two segments
-)
 
 
 class TcpComparer:
@@ -266,8 +262,6 @@ class TcpComparer:
             self.ahead[flow] = None
         if len(flow.loose) < 8:
             flow.loose.append(frame)
-
-    # Both
 
     # What happens to all flows
 
