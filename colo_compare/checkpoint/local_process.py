@@ -11,6 +11,7 @@ from typing import Final
 import trio
 
 _PEER_CREDENTIALS: Final = struct.Struct("iII")  # struct ucred: pid, uid, gid
+_LET_GO: Final = -1
 
 
 class LocalProcess:
@@ -19,6 +20,7 @@ class LocalProcess:
     def __init__(self, pid: int, descriptor: int) -> None:
         self.pid: Final = pid
         self._descriptor = descriptor
+        self._ended = False  # it had, when the descriptor was let go
 
     @classmethod
     def behind(cls, connected: trio.socket.SocketType) -> "LocalProcess | None":
@@ -38,10 +40,17 @@ class LocalProcess:
     @property
     def dead(self) -> bool:
         """Whether it has ended."""
+        if self._descriptor == _LET_GO:
+            return self._ended
         return bool(select.select([self._descriptor], [], [], 0)[0])
 
     async def wait(self) -> None:
         """Wait until it has ended. Several tasks may."""
+        if self._descriptor == _LET_GO:
+            if not self._ended:
+                await trio.sleep_forever()  # nobody will know any more
+            await trio.lowlevel.checkpoint()
+            return
         own = os.dup(self._descriptor)  # trio lets one task wait for a descriptor
         try:
             await trio.lowlevel.wait_readable(own)
@@ -49,10 +58,15 @@ class LocalProcess:
             os.close(own)
 
     def kill(self) -> None:
-        """End it at once. Raises PermissionError."""
+        """End it at once, unless it was let go. Raises PermissionError."""
+        if self._descriptor == _LET_GO:
+            return
         with suppress(ProcessLookupError):  # it has ended, and was waited for
             signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let go of the descriptor."""
-        os.close(self._descriptor)
+        """Let go of the descriptor. Who still waits for it in another task sees what was so then."""
+        if self._descriptor != _LET_GO:
+            self._ended = self.dead
+            os.close(self._descriptor)
+            self._descriptor = _LET_GO
