@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
 from colo_compare.build import describe_build
@@ -103,6 +103,31 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
+# Name, summary, and the module that has the rest: add_arguments(parser), and run(args) for the exit code.
+_COMMANDS: Final = (
+    ("run", "run the proxy", "commands.run"),
+    ("check", "validate a configuration and print what is in effect", "commands.check"),
+    ("config", "write a configuration", "commands.config"),
+    ("doctor", "look for what would keep a pair from working", "commands.doctor"),
+    ("replay", "compare captures of what the two guests sent", "replay"),
+    ("simulate", "run the whole system in virtual time, hunting for violations", "simulate"),
+    ("demo", "show a failover between two servers in network namespaces", "demo"),
+    ("status", "show the state of a running proxy", "commands.status"),
+    ("top", "show a running proxy all the time", "commands.top"),
+    ("events", "show the last events of a running proxy, and those that come", "commands.events"),
+    ("explain", "explain a divergence: what differed, and why", "commands.explain"),
+    ("capture", "write what passes on all three sides to a capture file", "commands.capture"),
+    ("extcap", "be an interface of Wireshark's", "commands.extcap"),
+    ("suitability", "tell whether a workload suits COLO", "commands.suitability"),
+    ("promote", "move the service to the secondary", "commands.promote"),
+    ("protect", "give the guest that runs alone a new secondary", "commands.protect"),
+    ("checkpoint", "ask for a checkpoint now", "commands.checkpoint"),
+    ("drain", "take nothing more from the client, and wait until nothing is held", "commands.drain"),
+    ("set", "change a setting of a running proxy, or its mode", "commands.set"),
+    ("completion", "print what a shell needs to complete this command", "commands.completion"),
+)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="colo-compare",
@@ -112,28 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-V", "--version", action="version", version=f"colo-compare {describe_build()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for name, summary, fill in (
-        ("run", "run the proxy", _fill_run),
-        ("check", "validate a configuration and print what is in effect", _fill_check),
-        ("config", "write a configuration", _fill_config),
-        ("doctor", "look for what would keep a pair from working", _fill_doctor),
-        ("replay", "compare captures of what the two guests sent", _fill_replay),
-        ("simulate", "run the whole system in virtual time, hunting for violations", _fill_simulate),
-        ("demo", "show a failover between two servers in network namespaces", _fill_demo),
-        ("status", "show the state of a running proxy", _fill_status),
-        ("top", "show a running proxy all the time", _fill_top),
-        ("events", "show the last events of a running proxy, and those that come", _fill_events),
-        ("explain", "explain a divergence: what differed, and why", _fill_explain),
-        ("capture", "write what passes on all three sides to a capture file", _fill_capture),
-        ("extcap", "be an interface of Wireshark's", _fill_extcap),
-        ("suitability", "tell whether a workload suits COLO", _fill_suitability),
-        ("promote", "move the service to the secondary", _fill_promote),
-        ("protect", "give the guest that runs alone a new secondary", _fill_protect),
-        ("checkpoint", "ask for a checkpoint now", _fill_checkpoint),
-        ("drain", "take nothing more from the client, and wait until nothing is held", _fill_drain),
-        ("set", "change a setting of a running proxy, or its mode", _fill_set),
-        ("completion", "print what a shell needs to complete this command", _fill_completion),
-    ):
+    for name, summary, module in _COMMANDS:
         command = commands.add_parser(
             name,
             help=summary,
@@ -142,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_argument("--debug", action="store_true", help="show a traceback with an error")
-        command.fill = fill
+        command.fill = partial(_fill_from, module)
     return parser
 
 
@@ -159,121 +163,7 @@ def _commands(parser: argparse.ArgumentParser) -> list[_Parser]:
     return [command for group in choices for command in group.values()]
 
 
-# One function for each command: its arguments, and what runs it
-
-
-def _add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", type=Path, required=required, help="the configuration (TOML)"
-    )
-
-
-def _fill_run(parser: argparse.ArgumentParser) -> None:
-    _add_config(parser, required=True)
-    parser.set_defaults(run=_run)
-
-
-def _run(args: argparse.Namespace) -> int:
-    from colo_compare import daemon
-
-    daemon.run(args.config, os.environ)
-    return OK
-
-
-def _fill_check(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_mutually_exclusive_group(required=True)
-    _add_config(what, required=False)  # type: ignore[arg-type]  # a group takes arguments as a parser does
-    what.add_argument(
-        "--schema", action="store_true", help="print the JSON schema of the configuration instead"
-    )
-    parser.set_defaults(run=_check)
-
-
-def _check(args: argparse.Namespace) -> int:
-    import json
-
-    from colo_compare.config import effective_toml, json_schema, load_config
-
-    if args.schema:
-        print(json.dumps(json_schema(), indent=2))
-    else:
-        print(effective_toml(load_config(args.config, os.environ)), end="")
-    return OK
-
-
-def _fill_config(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.config", parser)
-
-
-def _fill_doctor(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.doctor", parser)
-
-
-def _fill_replay(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.replay", parser)
-
-
-def _fill_simulate(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.simulate", parser)
-
-
-def _fill_demo(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.demo", parser)
-
-
 def _fill_from(module: str, parser: argparse.ArgumentParser) -> None:
-    command = importlib.import_module(module)
+    command = importlib.import_module(f"colo_compare.{module}")
     command.add_arguments(parser)
     parser.set_defaults(run=command.run)
-
-
-def _fill_status(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.status", parser)
-
-
-def _fill_top(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.top", parser)
-
-
-def _fill_events(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.events", parser)
-
-
-def _fill_explain(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.explain", parser)
-
-
-def _fill_capture(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.capture", parser)
-
-
-def _fill_extcap(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.extcap", parser)
-
-
-def _fill_suitability(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.suitability", parser)
-
-
-def _fill_promote(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.promote", parser)
-
-
-def _fill_protect(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.protect", parser)
-
-
-def _fill_checkpoint(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.checkpoint", parser)
-
-
-def _fill_drain(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.drain", parser)
-
-
-def _fill_set(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.set", parser)
-
-
-def _fill_completion(parser: argparse.ArgumentParser) -> None:
-    _fill_from("colo_compare.commands.completion", parser)
