@@ -24,7 +24,8 @@ HEADLINES: Final = {
 # virtual machine with periodic checkpoints would do as well.
 LITTLE: Final = 0.01
 MUCH: Final = 0.10
-LATE: Final = 0.256  # seconds, a bound of the histogram: people notice when 1 % of what waits does longer
+# Seconds, a bound of the histogram: where 1 % of the frames that wait do so longer, people notice.
+LATE: Final = 0.256
 ENOUGH_REQUESTS: Final = 20
 ENOUGH_SECONDS: Final = 5.0
 SILENT: Final = 0.5  # of the frames that the primary sends: a secondary that says less is no clone
