@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import termios
+import time
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,6 @@ class Terminal:
 
     def __init__(self, keys: bool) -> None:
         self._keys = keys  # whether there is a keyboard
-        self._resized = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -51,14 +51,11 @@ class Terminal:
         sys.stdout.flush()
 
     def wait(self, seconds: float) -> str:
-        """Wait for a key, for so long; give it, "" if none came. Ends early when the size has changed."""
+        """Wait for a key, for so long; give it, "" if none came."""
         if not self._keys:
-            select.select([], [], [], seconds)
+            time.sleep(seconds)
             return ""
-        try:
-            ready = select.select([sys.stdin], [], [], seconds)[0]
-        except InterruptedError:  # kept for a Python that does not retry
-            return ""
+        ready = select.select([sys.stdin], [], [], seconds)[0]
         return os.read(sys.stdin.fileno(), 16).decode("ascii", "replace") if ready else ""
 
 
