@@ -1,6 +1,6 @@
 """The primary's end of the memory checkpointer in virtual time: the shell of the real `Outgoing`.
 
-It does what `checkpoint.memory.backend`, `attempt` and `sender` do, step by step, and is read beside them.
+It does what `checkpoint.memory.backend` and `sender` do, step by step, and is read beside them.
 """
 
 import math
@@ -15,14 +15,9 @@ from colo_compare.checkpoint.memory.outgoing import Outgoing
 from colo_compare.checkpoint.memory.page_map import Run
 from colo_compare.checkpoint.memory.reader import MessageReader
 from colo_compare.checkpoint.memory.states import (
-    AT_APPLIED,
     AT_BROKEN,
     AT_ENDED,
     AT_IDLE,
-    AT_READY,
-    AT_RECEIVED,
-    AT_REQUESTED,
-    AT_SYNCED,
     Sends,
 )
 from colo_compare.core.sides import PRIMARY, SECONDARY
@@ -30,10 +25,9 @@ from colo_compare.errors import CheckpointerError, CheckpointFailed, PromotionFa
 from colo_compare.simulate.channels import TO_PRIMARY, TO_SECONDARY, Channel
 from colo_compare.simulate.hosts import PAGE
 from colo_compare.simulate.receiver import Receiver, differing
-from colo_compare.simulate.schedule import Alarm, Cancelled, Process, Schedule, Steps
+from colo_compare.simulate.schedule import Alarm, Process, Schedule, Steps
 from colo_compare.simulate.seat import Seat
 
-_OPEN: Final = (AT_REQUESTED, AT_READY, AT_SYNCED, AT_RECEIVED)
 _RECONNECT_INTERVAL: Final = 0.1
 
 
@@ -193,11 +187,12 @@ class Backend:
         self.over = False  # the proxy is gone, and this with it
         self._processes: list[Process] = []
         self._unreachable_until = 0.0
-        self._start(self._keep_connected())
+        self.start(self._keep_connected())
         if wiring.presend_interval < math.inf:
-            self._start(self._presend())
+            self.start(self._presend())
 
-    def _start(self, steps: Steps) -> Process:
+    def start(self, steps: Steps) -> Process:
+        """Run something that ends with the backend."""
         process = Process(self.schedule, steps, self.changed)
         self._processes.append(process)
         return process
@@ -269,7 +264,7 @@ class Backend:
             and session.outgoing.state not in (AT_BROKEN, AT_ENDED, "greeting")
         )
 
-    def _session_after(self, broken: Session | None) -> Generator[float, None, Session]:
+    def session_after(self, broken: Session | None) -> Generator[float, None, Session]:
         """Wait for a session that works and is not this one. Raises CheckpointFailed."""
         limit = self.schedule.now + self.wiring.reconnect_timeout
         while True:
@@ -284,7 +279,7 @@ class Backend:
                 raise CheckpointFailed("no connection to the secondary's end")
             yield limit
 
-    def _until(self, session: Session, *states: str) -> Steps:
+    def until(self, session: Session, *states: str) -> Steps:
         """Wait for one of the states, or for IDLE. Raises CheckpointFailed when the session breaks first."""
         outgoing = session.outgoing
         while outgoing.state not in (*states, AT_IDLE):
@@ -309,11 +304,6 @@ class Backend:
 
     # One checkpoint
 
-    def request(self, epoch: int, then: "Attempt") -> None:
-        """Make a checkpoint; `then` has its course."""
-        self.busy = True
-        then.process = self._start(then.run(epoch))
-
     def promote(self) -> Steps:
         """Kill the primary, and let the secondary run alone. Raises PromotionFailed."""
         try:
@@ -333,141 +323,10 @@ class Backend:
         try:
             if side == PRIMARY:
                 self.primary.kill()
-            session = yield from self._session_after(None)
+            session = yield from self.session_after(None)
             outgoing, now = session.outgoing, self.schedule.now
             session.say(outgoing.promote(now) if side == PRIMARY else outgoing.fence(now))
-            yield from self._until(session, AT_ENDED)
+            yield from self.until(session, AT_ENDED)
         except CheckpointerError:
             self.lost = before
             raise
-
-
-class Attempt:
-    """Makes one checkpoint and reports it."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend: Final = backend
-        self._epoch = 0
-        self._runs: list[Run] = []
-        self._unheard = False  # cancelled: nothing more is reported
-        self._shielded = False
-        self.process: Process | None = None
-        self.over = False
-
-    def cancel(self) -> None:
-        """Report nothing more, and end as soon as that leaves both guests with a state."""
-        self._unheard = True
-        if self.process is not None and not self._shielded:
-            self.process.cancel()
-
-    def run(self, epoch: int) -> Steps:
-        """Make it, and report committed or failed."""
-        backend = self._backend
-        self._epoch = epoch
-        try:
-            try:
-                session = yield from backend._session_after(None)  # noqa: SLF001 - one shell in two classes
-                yield from self._send(session)
-                intact = yield from self._apply(session)
-            except CheckpointerError as error:
-                self._fail(str(error), intact=True)
-                return
-            if intact is not None:
-                self._fail(session.outgoing.failure, intact=intact)
-                return
-            yield from self._conclude(session)
-        finally:
-            backend.busy = False
-            self.over = True
-
-    def _fail(self, detail: str, *, intact: bool) -> None:
-        if not self._unheard:
-            self._backend.handlers.failed(self._epoch, detail, secondary_intact=intact)
-
-    def _send(self, session: Session) -> Steps:
-        backend = self._backend
-        outgoing = session.outgoing
-        try:
-            session.say(outgoing.request(backend.schedule.now))
-            yield from backend._until(session, AT_READY)  # noqa: SLF001
-            device_state = yield from self._stop_primary()
-            try:
-                session.look()
-                self._runs = session.backlog.take_all()
-                backend.handlers.paused(self._epoch)
-                session.transfer(self._runs, copy=False)
-                session.say(outgoing.sync(device_state, backend.schedule.now))
-                yield from backend._until(session, AT_RECEIVED)  # noqa: SLF001
-            finally:
-                if outgoing.state != AT_RECEIVED:
-                    self._take_back(session)
-                backend.primary.resume()
-        except BaseException:
-            self._take_back(session)
-            raise
-        if outgoing.state != AT_RECEIVED:
-            raise CheckpointFailed(f"the checkpoint was refused: {outgoing.failure}")
-
-    def _stop_primary(self) -> Generator[float, None, bytes]:
-        backend = self._backend
-        seat = backend.primary
-        hangs = seat.hangs_until - backend.schedule.now
-        if hangs > 0:
-            limit = backend.schedule.now + min(hangs, backend.wiring.timeout)
-            while backend.schedule.now < limit:
-                yield limit
-        if not seat.alive or hangs >= backend.wiring.timeout:
-            if backend.committed and seat.alive:
-                seat.kill()
-                backend.handlers.guest_lost(PRIMARY, "it does not stop")
-            raise CheckpointerError("the primary does not stop")
-        return seat.pause()
-
-    def _take_back(self, session: Session) -> None:
-        if session.outgoing.state in _OPEN:
-            session.say(session.outgoing.abort())
-        session.backlog.put_back(self._runs)
-        self._runs = []
-
-    def _apply(self, session: Session) -> Generator[float, None, bool | None]:
-        """Decide for the new state, and wait for what becomes of it.
-
-        Gives None when the state was applied, else whether the secondary has its old one, complete.
-        """
-        backend = self._backend
-        outgoing = session.outgoing
-        number = outgoing.number
-        session.say(outgoing.apply(backend.schedule.now))
-        self._shielded = True
-        try:
-            yield from backend._until(session, AT_APPLIED)  # noqa: SLF001
-        except CheckpointFailed:
-            intact = yield from self._ask_again(session, number)
-            return intact
-        finally:
-            self._shielded = False
-        return None if outgoing.state == AT_APPLIED else not outgoing.spoilt
-
-    def _ask_again(self, session: Session, number: int) -> Generator[float, None, bool | None]:
-        try:
-            after = (yield from self._backend._session_after(session)).outgoing  # noqa: SLF001
-        except CheckpointFailed:
-            return False
-        applied = (after.applied_session, after.applied_number)
-        return None if applied == (session.outgoing.session, number) else True
-
-    def _conclude(self, session: Session) -> Steps:
-        backend = self._backend
-        outgoing = session.outgoing
-        if not self._unheard:
-            backend.handlers.loaded(self._epoch)
-            backend.committed += 1
-            backend.handlers.committed(self._epoch)
-        if outgoing.state == AT_APPLIED:
-            session.say(outgoing.resume(backend.schedule.now))
-            self._shielded = True
-            while outgoing.state not in (AT_IDLE, AT_BROKEN, AT_ENDED):
-                yield math.inf
-
-
-__all__ = ["Attempt", "Backend", "Cancelled", "Handlers", "Session", "Wiring"]

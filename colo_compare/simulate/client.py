@@ -1,6 +1,5 @@
 """The client: asks, and holds every answer against every other."""
 
-import random
 from typing import Final
 
 from colo_compare.simulate.hosts import Machine, client_end
@@ -13,6 +12,7 @@ from colo_compare.simulate.service import (
     REQUEST,
     RESET,
     SERVICE,
+    UNITS,
     Witness,
     answer_body,
     whole_request,
@@ -215,7 +215,7 @@ class Client(Machine):
         if socket.waiting() < ANSWER.size:
             return False
         kind, name, blocks, _, token, _ = ANSWER.unpack(socket.peek(ANSWER.size))
-        if kind not in KINDS:
+        if kind not in UNITS:
             raise Contradiction(f"port {socket.local} got what is no answer")
         size = ANSWER.size + len(answer_body(kind, name, blocks, token))
         if socket.waiting() < size:
@@ -225,11 +225,3 @@ class Client(Machine):
         socket.dirty = True
         self.witness.note(answer)
         return True
-
-
-KINDS: Final = frozenset((b"G", b"D", b"H", b"U", b"C", b"X"))
-
-
-def draw_client(chance: random.Random, version: int, times: bool) -> Client:
-    """Make a client whose numbers come from `chance`."""
-    return Client(chance.getrandbits(32), times, version)

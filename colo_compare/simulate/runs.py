@@ -6,6 +6,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from colo_compare.simulate.scenario import Scenario, draw
@@ -62,7 +63,7 @@ def describe(error: Exception) -> str:
     text = str(error).replace("\n", " ")
     if name == "Contradiction":
         return text
-    return f"{name}: {text} ({os.path.basename(where.filename)}:{where.lineno})"  # noqa: PTH119 - no Path needed
+    return f"{name}: {text} ({Path(where.filename).name}:{where.lineno})"
 
 
 class Prober:

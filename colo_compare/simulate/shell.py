@@ -16,7 +16,8 @@ from colo_compare.core.proxy import Proxy
 from colo_compare.core.settings import PROTECT, Settings
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY, SIDE_NAMES
 from colo_compare.errors import CheckpointerError, PromotionFailed
-from colo_compare.simulate.backend import Attempt, Backend
+from colo_compare.simulate.attempt import Attempt
+from colo_compare.simulate.backend import Backend
 from colo_compare.simulate.schedule import Alarm, Process, Schedule, Steps
 from colo_compare.wire.frame import Frame, parse_frame
 
@@ -289,8 +290,7 @@ class Shell:
                 yield self.schedule.now + 0.02
                 continue
             self._asked = None
-            self._attempt = Attempt(backend)
-            backend.request(request.epoch, self._attempt)
+            self._attempt = Attempt(backend, request.epoch)
 
     def _forget(self) -> None:
         self._asked = None
