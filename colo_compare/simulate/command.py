@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -75,8 +76,13 @@ def _tallies(chunks: list[tuple[int, int, int]], jobs: int) -> Iterator[Tally]:
     if jobs == 1:
         yield from map(run_chunk, chunks)
         return
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+    with multiprocessing.get_context("fork").Pool(jobs, _leave_interrupts) as pool:
         yield from pool.imap_unordered(run_chunk, chunks)
+
+
+def _leave_interrupts() -> None:
+    """Let the process that waits for the others be the one that an interrupt ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def explain_violation(seed: int, what: str, probed: bool) -> dict[str, Any]:
