@@ -11,7 +11,7 @@ from colo_compare.quantities import Size
 
 __all__ = ["add_arguments", "run"]
 
-SIZE: Final = 128 << 20  # bytes of the download
+SIZE: Final = 96 << 20  # bytes of the download
 SIZE_OF_REAL_GUESTS: Final = 16 << 20  # they are slow where there is no KVM
 
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         type=_size,
-        help="of the download (default: 128MiB, with --vmm 16MiB)",
+        help="of the download (default: 96MiB, with --vmm 16MiB)",
         metavar="SIZE",
     )
 

@@ -33,7 +33,8 @@ class Service:
         self.relay = self._relay(self.secondary)
         self.promotions = 0
         self.told: list[str] = []
-        lab.start(noise=NOISE, checkpointer={"secondary": self.relay.endpoint, "timeout": "1s"})
+        hasty = {"timeout": "1s", "reconnect_timeout": "1s"}  # so that a loss is found soon
+        lab.start(noise=NOISE, checkpointer={"secondary": self.relay.endpoint, **hasty})
 
     def _relay(self, guest: EmbeddedGuest) -> Relay:
         return self.stack.enter_context(Relay(self.lab.directory / f"{guest.name}.relay", guest.endpoint))
