@@ -107,9 +107,9 @@ def processes(memory: int, endpoint: str, directory: str) -> Iterator[tuple[Proc
             process.stop()
 
 
-def processor_time(receiver: Process) -> float:
-    """Give the seconds of processor time that both ends have used: this process, and the receiver's."""
-    fields = Path(f"/proc/{receiver.process.pid}/schedstat").read_text().split()
+def processor_time(other: subprocess.Popen[Any]) -> float:
+    """Give the seconds of processor time that both ends have used: this process, and the other one."""
+    fields = Path(f"/proc/{other.pid}/schedstat").read_text().split()
     return time.process_time() + int(fields[0]) / 1e9
 
 
@@ -139,9 +139,9 @@ async def measure(
         async def checkpoint() -> Figures:
             nonlocal epoch, used
             epoch += 1
-            before = processor_time(receiver)
+            before = processor_time(receiver.process)
             await backend.request(CheckpointRequest(epoch, ("payload",), ""))
-            used = processor_time(receiver) - before
+            used = processor_time(receiver.process) - before
             return bench.figures
 
         await checkpoint()
@@ -149,12 +149,15 @@ async def measure(
             found = []
             limits = []
             times: list[float] = []
+            bare_times: list[float] = []
             for turn in range(rounds):
+                before = processor_time(bare.process)
                 limits.append(bare.rate(max(dirty, 1)))
+                bare_times.append(processor_time(bare.process) - before)
                 await write(guest, dirty, turn + 1, rate)
                 found.append(await checkpoint())
                 times.append(used)
-            rows.append(summary(dirty, found, limits, times))
+            rows.append(summary(dirty, found, limits) | processor(dirty, times, bare_times))
         nursery.cancel_scope.cancel()
     return rows
 
@@ -170,7 +173,17 @@ async def write(guest: Process, dirty: int, value: int, rate: int) -> None:
         await trio.sleep(0.05)
 
 
-def summary(dirty: int, found: list[Figures], limits: list[float], times: list[float]) -> dict[str, float]:
+def processor(dirty: int, times: list[float], bare_times: list[float]) -> dict[str, float]:
+    """Give the processor time of both ends, which other work on the machine changes less than a pause."""
+    best, bare = min(times) / max(dirty, 1), min(bare_times) / max(dirty, 1)
+    return {
+        "processor_ms_per_mib": round(best * 1e3, 2),
+        "socket_processor_ms_per_mib": round(bare * 1e3, 2),
+        "of_processor": round(bare / best, 2),
+    }
+
+
+def summary(dirty: int, found: list[Figures], limits: list[float]) -> dict[str, float]:
     pauses = [figures.pause or 0.0 for figures in found]
     sent = statistics.median(figures.bytes or 0 for figures in found)
     before = statistics.median(int((figures.detail or {}).get("bytes_before", 0)) for figures in found)
@@ -181,7 +194,6 @@ def summary(dirty: int, found: list[Figures], limits: list[float], times: list[f
         "best_ms": round(min(pauses) * 1e3, 1),
         "pause_mib": round(sent / MIB, 1),
         "before_mib": round(before / MIB, 1),
-        "processor_ms_per_mib": round(min(times) * 1e3 / max(dirty, 1), 2),
         "mib_per_s": round(statistics.median(rates)),
         "socket_mib_per_s": round(statistics.median(limits)),
         "of_socket": round(
@@ -310,12 +322,16 @@ def main() -> None:
     def show(title: str, rows: list[Any]) -> None:
         results.append({"case": title, "rows": rows})
         print(f"\n{title}")
-        print("  written MiB  pause ms (best)  in pause MiB  before MiB  MiB/s in pause  bare socket  of it")
+        print(
+            "  written MiB  pause ms (best)  in pause MiB  before MiB  MiB/s in pause  bare socket  of it"
+            "  processor ms/MiB  bare  of it"
+        )
         for row in rows:
             print(
                 f"  {row['dirty_mib']:11} {row['pause_ms']:8} ({row['best_ms']:5}) {row['pause_mib']:13}"
                 f" {row['before_mib']:11} {row['mib_per_s']:15} {row['socket_mib_per_s']:12}"
-                f" {row['of_socket']:6.0%}",
+                f" {row['of_socket']:6.0%} {row['processor_ms_per_mib']:17}"
+                f" {row['socket_processor_ms_per_mib']:5} {row['of_processor']:6.0%}",
                 flush=True,
             )
 
