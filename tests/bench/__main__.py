@@ -2,8 +2,9 @@
 
     python -m tests.bench [--short] [--plain] [--rounds N] [--out DIR] [TABLE ...]
 
-Compiles the proxy first, prints each row with its target, and writes `bench.json` and `bench.png`. Absolute
-figures are the machine's; only ratios of what was measured next to each other mean anything.
+Compiles the proxy first, prints each row with its target, and writes
+`bench.json`, `bench.md` and `bench.png`. Absolute figures are the machine's; only ratios of what was measured
+next to each other mean anything.
 """
 
 import argparse
@@ -44,8 +45,9 @@ def main() -> None:
         print(f"\n{name}", flush=True)
         TABLES[name](results, arguments.rounds, arguments.short)
     report.write_json(results, about, arguments.out / "bench.json")
+    report.write_markdown(results, arguments.out / "bench.md")
     plot.draw(results, arguments.out / "bench.png")
-    print(f"\nwritten: {arguments.out}/bench.json, {arguments.out}/bench.png")
+    print(f"\nwritten: {arguments.out}/bench.json, bench.md, bench.png")
 
 
 if __name__ == "__main__":

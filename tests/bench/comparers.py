@@ -24,7 +24,6 @@ from tests.bench.programs import program
 
 QEMU = "qemu-system-x86_64"
 LEAD = 64 << 10  # bytes that one guest may be ahead of the other in what it has written
-PATIENCE = 2.0  # seconds without a byte, after which what is still missing is lost
 
 
 class Memory:
@@ -60,7 +59,7 @@ class Comparer:
             _connect(directory / name, process) for name in ("primary", "secondary", "out")
         )
 
-    def feed(self, said: Memory, out: Memory, *, lag: int = 0, patience: float = PATIENCE) -> Fed:
+    def feed(self, said: Memory, out: Memory, *, lag: int = 0, patience: float) -> Fed:
         """Let both guests say the same, and take what comes out.
 
         With `lag`, the secondary stays so many bytes behind the primary for as long as that has anything to

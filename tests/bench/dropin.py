@@ -72,10 +72,16 @@ class Faults:
         return arrived.frames
 
 
-def run(make: Callable[[Path], AbstractContextManager[Comparer]], load: Load, faults: Faults) -> float:
-    """Feed one comparer; gives CPU microseconds for each frame that it released."""
+def run(
+    make: Callable[[Path], AbstractContextManager[Comparer]], load: Load, faults: Faults, patience: float
+) -> float:
+    """Feed one comparer; gives CPU microseconds for each frame that it released.
+
+    What has not come `patience` seconds after the last byte is lost. QEMU does lose frames, so that each run
+    of it waits in vain; the proxy gets the time that a busy machine may keep it from running.
+    """
     with tempfile.TemporaryDirectory() as directory, make(Path(directory)) as comparer:
-        fed = comparer.feed(load.said, load.out)
+        fed = comparer.feed(load.said, load.out, patience=patience)
     return fed.cpu / max(faults.judge(load, fed.received), 1) * 1e6
 
 
@@ -88,13 +94,14 @@ def measure(results: Results, rounds: int, short: bool) -> None:
         load = Load(case)
         runs: dict[str, Callable[[], float]] = {}
         if not why:
-            runs["QEMU"] = partial(run, comparers.qemu, load, wrong["QEMU"])
-        runs["proxy"] = partial(run, comparers.proxy, load, wrong["proxy"])
+            runs["QEMU"] = partial(run, comparers.qemu, load, wrong["QEMU"], 2.0)
+        runs["proxy"] = partial(run, comparers.proxy, load, wrong["proxy"], 20.0)
         found = interleaved(rounds, runs)
         against = None if why else ratio(found["QEMU"], found["proxy"])
         load.close()
+        best = None if why else min(found["QEMU"]) / min(found["proxy"])
         results.add(
-            Row(TABLE, case.name, "us of CPU a frame", medians(found), against, AT_LEAST, case.target)
+            Row(TABLE, case.name, "us of CPU a frame", medians(found), against, best, AT_LEAST, case.target)
         )
         for name, value in medians(found).items():
             if case.payload == 64:
@@ -106,4 +113,4 @@ def _faults(wrong: dict[str, Faults]) -> Row:
     counts = {name: vars(faults) for name, faults in wrong.items()}
     figures = {name: float(sum(each.values())) for name, each in counts.items()}
     case = "frames lost, reordered, duplicated or altered"
-    return Row(TABLE, case, "", figures, figures["proxy"], AT_MOST, 0, notes=counts)
+    return Row(TABLE, case, "", figures, figures["proxy"], None, AT_MOST, 0, notes=counts)

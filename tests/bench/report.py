@@ -24,6 +24,7 @@ class Row:
     unit: str
     figures: dict[str, float]  # the median of each peer, and of the proxy
     ratio: float | None = None
+    best: float | None = None  # the ratio of each one's best run: noise only ever makes a run worse
     sense: str = ""  # AT_LEAST or AT_MOST
     target: float | None = None
     skipped: str = ""  # why there is no figure
@@ -119,3 +120,19 @@ def write_json(results: Results, about: Mapping[str, Any], path: Path) -> None:
         )
         + "\n"
     )
+
+
+def write_markdown(results: Results, path: Path) -> None:
+    """Write the rows as the tables of docs/performance.md."""
+    lines: list[str] = []
+    table = ""
+    for row in results.rows:
+        if row.table != table:
+            table = row.table
+            lines += ["", f"| {table} | measured | ratio | target | |", "|---|---|---|---|---|"]
+        measured = "; ".join(f"{name} {_number(value)}" for name, value in row.figures.items())
+        against = "" if row.ratio is None else _number(row.ratio)
+        target = "" if row.target is None else f"{row.sense} {_number(row.target)}"
+        verdict = row.skipped or {True: "met", False: "not met", None: ""}[row.met]
+        lines.append(f"| {row.case} | {measured} {row.unit} | {against} | {target} | {verdict} |")
+    path.write_text("\n".join(lines).lstrip() + "\n")
