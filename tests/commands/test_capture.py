@@ -30,6 +30,7 @@ PROGRAM = [
 async def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Shell]:
     rig = memory_rig(tmp_path)
     async with rig.running():
+        await rig.event("CheckpointCommitted")  # it is protected now
         yield Shell(rig, capsys)
 
 

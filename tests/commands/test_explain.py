@@ -16,6 +16,7 @@ from tests.daemon_rig import memory_rig
 async def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Shell]:
     rig = memory_rig(tmp_path, 'datagram_window = "1us"')
     async with rig.running():
+        await rig.event("CheckpointCommitted")  # it is protected now
         yield Shell(rig, capsys)
 
 

@@ -107,6 +107,7 @@ async def test_a_backend_that_must_not_serve_a_mode_refuses_it(tmp_path: Path) -
 async def test_a_drain_holds_the_client_until_it_ends(rig: Rig) -> None:
     talk = rig.talk
     async with rig.running():
+        await rig.event("CheckpointCommitted")
         await rig.send(rig.client, talk.client.datagram(b"one").data)
         answer = talk.primary.datagram(b"answer")
         await rig.send(rig.primary, answer.data)
@@ -135,6 +136,7 @@ async def test_a_drain_waits_for_what_is_held(rig: Rig) -> None:
         answers.append(await ControlMethods(rig.daemon).drain({"timeout": 60.0}))
 
     async with rig.running(), trio.open_nursery() as nursery:
+        await rig.event("CheckpointCommitted")
         await rig.send(rig.primary, rig.talk.primary.datagram(b"answer").data)
         nursery.start_soon(drain)
         await wait_all_tasks_blocked()
@@ -170,6 +172,7 @@ async def test_the_last_events_and_those_that_come(rig: Rig) -> None:
         enough.set()
 
     async with rig.running(), trio.open_nursery() as nursery:
+        await rig.event("CheckpointCommitted")
         events = await rig.call("events", last=2)
         assert isinstance(events, list)
         assert [event["event"] for event in events] == ["CheckpointRequested", "CheckpointCommitted"]
