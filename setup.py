@@ -12,7 +12,7 @@ from pathlib import Path
 
 from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError
+from setuptools.errors import BaseError, CCompilerError
 
 WANTED = os.environ.get("COLO_COMPARE_COMPILE", "auto")
 if WANTED not in ("auto", "never", "require"):
@@ -31,7 +31,7 @@ def has_compiler() -> bool:
         try:
             trial.ensure_finalized()
             trial.run()
-        except (BaseError, OSError) as error:
+        except (BaseError, CCompilerError, OSError) as error:
             give_up(error)
             return False
     return True
@@ -64,7 +64,7 @@ class BuildCompiled(build_ext):
             self.reinitialize_command(self)
             self.ensure_finalized()
             super().run()
-        except (BaseError, OSError, SystemExit) as error:
+        except (BaseError, CCompilerError, OSError, SystemExit) as error:
             give_up(error)
             for built in Path(self.build_lib).rglob("*.so"):
                 built.unlink()
