@@ -89,14 +89,22 @@ class HoldQueue:
         self._arrivals += 1
         held.number = self._arrivals
         self._order.append(held)
-        self.frames += held.count()
-        self.bytes += held.size()
+        if held.more is None:  # nearly all: two calls less
+            self.frames += 1
+            self.bytes += len(held.frame.data)
+        else:
+            self.frames += held.count()
+            self.bytes += held.size()
 
     def remove(self, held: Held) -> None:
         """Take one out, wherever it stands. It must be in the queue."""
         held.done = True
-        self.frames -= held.count()
-        self.bytes -= held.size()
+        if held.more is None:
+            self.frames -= 1
+            self.bytes -= len(held.frame.data)
+        else:
+            self.frames -= held.count()
+            self.bytes -= held.size()
         self._dead += 1
         if self.frames == 0:
             self._order.clear()

@@ -56,19 +56,26 @@ class Pair:
 
     # Frames
 
-    def from_primary(self, frame: Frame) -> None:
-        """Take a frame of the primary, now or after the commit."""
-        if self.ledger.epochs.state == PAUSED and is_compared(frame):
-            self.primary_waiting.append(frame)
-            self.primary_waiting_bytes += len(frame.data)
-        else:
-            self.dispatch.from_primary(frame)
+    def from_primary(self, frames: list[Frame]) -> None:
+        """Take frames of the primary, now or after the commit."""
+        paused = self.ledger.epochs.state == PAUSED
+        for frame in frames:
+            if paused and is_compared(frame):
+                self.primary_waiting.append(frame)
+                self.primary_waiting_bytes += len(frame.data)
+            else:
+                self.dispatch.from_primary(frame)
 
-    def from_secondary(self, frame: Frame) -> None:
-        """Take a frame of the secondary, now or when it is known which state it came from."""
-        if self.ledger.epochs.state != PAUSED:
-            self.dispatch.from_secondary(frame)
-            return
+    def from_secondary(self, frames: list[Frame]) -> None:
+        """Take frames of the secondary, now or when it is known which state they came from."""
+        paused = self.ledger.epochs.state == PAUSED
+        for frame in frames:
+            if paused:
+                self._hold_secondary(frame)
+            else:
+                self.dispatch.from_secondary(frame)
+
+    def _hold_secondary(self, frame: Frame) -> None:
         settings = self.ledger.settings
         full = len(self.secondary_waiting) >= settings.max_held_frames
         if full or self.secondary_waiting_bytes >= settings.max_held_bytes:
@@ -77,12 +84,14 @@ class Pair:
             self.secondary_waiting.append(frame)
             self.secondary_waiting_bytes += len(frame.data)
 
-    def from_client(self, frame: Frame) -> None:
-        """Take a frame of the client, now or after the commit: not with old offsets to a new state."""
-        if self.ledger.epochs.state != COMPARING:
-            self._hold_client(frame)
-        else:
-            self.dispatch.from_client(frame)
+    def from_client(self, frames: list[Frame]) -> None:
+        """Take frames of the client, now or after the commit: not with old offsets to a new state."""
+        comparing = self.ledger.epochs.state == COMPARING
+        for frame in frames:
+            if comparing:
+                self.dispatch.from_client(frame)
+            else:
+                self._hold_client(frame)
 
     def _hold_client(self, frame: Frame) -> None:
         settings = self.ledger.settings

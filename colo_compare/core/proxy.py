@@ -148,16 +148,12 @@ class Proxy:
                     counters.opaque[frame.reason] += 1
         counters.received_bytes[side] += size
         counters.kinds[TCP] += tcp
-        pair = self._pair
         if side == PRIMARY:
-            for frame in frames:
-                pair.from_primary(frame)
+            self._pair.from_primary(frames)
         elif side == SECONDARY:
-            for frame in frames:
-                pair.from_secondary(frame)
+            self._pair.from_secondary(frames)
         else:
-            for frame in frames:
-                pair.from_client(frame)
+            self._pair.from_client(frames)
         self._pair.request_if_due()
 
     # Time
