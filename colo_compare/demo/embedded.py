@@ -40,6 +40,11 @@ class EmbeddedGuest:
 
     def start(self, noise: Sequence[str] = ()) -> None:
         """Boot it and wait until it runs. `noise`: options that make it differ from others."""
+        self.launch(noise)
+        self.wait()
+
+    def launch(self, noise: Sequence[str] = ()) -> None:
+        """Boot it, and let it take its time: `wait` must follow."""
         self.namespace.call(link.set_up_silent, "eth0", self._wiring.mtu)
         self._guest = self._launch(
             [
@@ -49,20 +54,27 @@ class EmbeddedGuest:
             ]
         )  # fmt: skip
 
+    def wait(self) -> None:
+        """Wait until it runs. Raises SetupError with its last words when it does not."""
+        assert self._guest is not None
+        self._wait_for(self._guest)
+
     def start_receiver(self) -> None:
         """Make it a secondary: wait for a primary's memory."""
         self._receiver = self._launch(
             ["colo_compare.checkpoint.memory", "--guest", self.control, "--listen", self.endpoint]
         )
+        self._wait_for(self._receiver)
 
     def _launch(self, module: Sequence[str]) -> "subprocess.Popen[bytes]":
         with self._log.open("ab") as log:
-            process = self.namespace.start(
+            return self.namespace.start(
                 [sys.executable, "-m", *module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
             )
+
+    def _wait_for(self, process: "subprocess.Popen[bytes]") -> None:
         if self._read(process) != b"ready\n":
             raise SetupError(f"guest {self.name} did not start: {self._log.read_text().strip()}")
-        return process
 
     def _read(self, process: "subprocess.Popen[bytes]") -> bytes:
         assert process.stdout is not None
@@ -132,8 +144,10 @@ class EmbeddedLab(Network):
     ) -> None:
         """Start the guests, the receiver, and the proxy, which waits for all of them; then the client."""
         primary, secondary = self.guests[:2]  # others are spare
-        primary.start(noise[0])
-        secondary.start(noise[1])
+        primary.launch(noise[0])
+        secondary.launch(noise[1])
+        primary.wait()
+        secondary.wait()
         secondary.start_receiver()
         self.start_proxy(
             {

@@ -89,7 +89,7 @@ class _Story:
         screen.title("1. Two guests become one service")
         screen.show(DRAWING)
         noise = [_noise(seed) for seed in (1, 2, 3)]
-        self._spare.start(noise[2])
+        self._spare.launch(noise[2])
         self._lab.start(noise=noise[:2])
         self._until(lambda: bool(self._status["protected"]), "the pair is not protected")
         screen.say(
@@ -170,6 +170,7 @@ class _Story:
 
     def _reprotect(self, fetch: Fetch) -> None:
         spare = self._spare
+        spare.wait()
         spare.start_receiver()
         failures: list[Exception] = []
 

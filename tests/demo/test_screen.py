@@ -1,5 +1,7 @@
 import io
 
+import pytest
+
 from colo_compare.demo.screen import WIDTH, Screen
 
 
@@ -54,3 +56,16 @@ def test_the_summary_tells_what_failed() -> None:
     assert out.getvalue() == (
         "\nSummary\n   ok      one      1\n   FAILED  another  2\n\n   NOT everything held.\n"
     )
+
+
+@pytest.mark.parametrize(("no_color", "code"), [("", "\x1b[32m"), ("1", "")], ids=["coloured", "plain"])
+def test_colours_can_be_switched_off(monkeypatch: pytest.MonkeyPatch, no_color: str, code: str) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    out = Terminal()
+    screen = Screen(out)
+    screen.move("a line that moves is no colour")
+    screen.check("one", "1", held=True)
+    screen.summary()
+
+    assert ("\x1b[" in out.getvalue().replace("\x1b[K", "")) == bool(code)
+    assert f"{code}ok" in out.getvalue()
