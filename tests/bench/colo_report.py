@@ -42,6 +42,7 @@ def main() -> None:
     if not arguments.plain and not installed.is_running():
         installed.run_again(arguments.out / "installed", "tests.bench.colo_report")
     os.environ["PYTHONSAFEPATH"] = "1"  # the proxies do not take the sources of the current directory either
+    about = conditions(arguments)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         guest, state = image(tls=True), Path(directory, "state")
@@ -54,7 +55,8 @@ def main() -> None:
             for kind, seen in failovers.items():
                 fail_over(kind, guest, state, seen)
             show(f"failover {number + 1} of {arguments.failovers}")
-    about = {**conditions(arguments), "took": f"{(time.monotonic() - began) / 60:.0f} min"}
+    about["load"] = f"{os.getloadavg()[0]:.1f} at the end, niceness {os.nice(0)}"
+    about["took"] = f"{(time.monotonic() - began) / 60:.0f} min"
     text = markdown(about, cells, failovers)
     (arguments.out / "colo.md").write_text(text)
     write_json(about, cells, failovers, arguments.out / "colo.json")
@@ -81,9 +83,8 @@ def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "machine": f"{about['processors']} x {about['processor']}, Linux {about['kernel']}",
-        "load": f"{about['load']:.1f} at the end, niceness {os.nice(0)}",
         "guests": f"{version.splitlines()[0]}, -accel tcg, 128 MiB, Linux of Debian 12, TCP timestamps off",
-        "proxy": f"Python {about['python']}, core {about['core']}, default settings, heartbeat 100 ms",
+        "proxy": f"Python {about['python']}, {about['version']}, default settings, heartbeat 100 ms",
         "checkpoints": "regular ones are off with both proxies, so that those for a difference are counted",
         "turns": f"{arguments.rounds} of {arguments.seconds:g} s for each workload on each form, one client",
     }
