@@ -99,8 +99,11 @@ class Oracle(Observer):
         socket = _socket(seat.guest, seen.ports)
         if socket is not None:
             end = unwrap(seen.seq, socket.isn, socket.una) + len(seen.payload)
-            if end > self._said.get(seen.ports, (0, 0.0))[0]:
-                self._said[seen.ports] = (end, self._world.schedule.now)
+            known, since = self._said.get(seen.ports, (0, 0.0))
+            if known <= self._said_first.get(seen.ports, 0):
+                since = self._world.schedule.now  # it is ahead of the primary from now on
+            if end > known:
+                self._said[seen.ports] = (end, since)
 
     def mirrored(self, role: int, data: bytes) -> None:
         """Note which of the client's bytes a guest is sent."""

@@ -48,7 +48,7 @@ MUTATIONS = (
              "return not flow.blocked and (self.ledger.protected or self.ledger.mode == OBSERVE)",
              "return not flow.blocked"),
     Mutation("payload is not compared", "stream.py",
-             "if first.data[first.at : first.at + length] != data[at : at + length]:", "if False:"),
+             "if not same_bytes(first.data, first.at, data, at, length):", "if False:"),
     Mutation("what lies beyond a hole is not compared", "stream.py",
              "self._compare_beyond(self.primary, self.secondary)", "pass"),
     Mutation("no gate for acknowledgements", "tcp_release.py",
