@@ -228,7 +228,10 @@ class Pair:
             for held in ledger.holds.entries():
                 self.dispatch.let_go(held, OBSERVED if mode == OBSERVE else UNPROTECTED)
             self.dispatch.fragments.clear()
-        self.dispatch.tcp.lose_secondary()
+        if mode == OBSERVE:
+            self.dispatch.tcp.realign()
+        else:
+            self.dispatch.tcp.lose_secondary()
         self.dispatch.datagrams.lose_secondary()
         self.dispatch.secondary_fragments.clear()
         ledger.tell(ModeChanged(ledger.now, old, mode, why))
@@ -294,7 +297,9 @@ class Pair:
         self.ledger.protected = False
         ledger.known_equal = False
         ledger.newcomer = False
-        self.dispatch.tcp.lose_secondary()
+        if old != OBSERVE or new or ledger.settings.copies_state:
+            # Else it has been followed all the time, and no checkpoint gives back what is known of it.
+            self.dispatch.tcp.lose_secondary()
         self.dispatch.datagrams.lose_secondary()
         if alone:
             ledger.newcomer = True

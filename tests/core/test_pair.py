@@ -7,7 +7,7 @@ import pytest
 
 from colo_compare.core.actions import CheckpointAborted, CheckpointCommitted, ModeChanged, Promoted, SideLost
 from colo_compare.core.pair import Pair
-from colo_compare.core.settings import BLOCK, BYPASS, OBSERVE, Settings
+from colo_compare.core.settings import BLOCK, BYPASS, OBSERVE, PROTECT, Settings
 from colo_compare.core.sides import SECONDARY
 from tests.playbook import ANYTHING, Playbook
 
@@ -273,6 +273,23 @@ def test_observing_instead_of_protecting_lets_go(play: Playbook) -> None:
     assert play.proxy.counters.released["observed"] == 2
 
 
+def test_a_pair_that_is_observed_from_now_on_is_compared_as_before(play: Playbook) -> None:
+    c, p, s = play.connection()
+    held = p.data(b"held")
+    play.primary(held)
+    play.set_mode(OBSERVE, releases=[held])
+    play.secondary(s.data(b"held"))
+    question = c.data(b"?")
+    play.client(question)
+    same, other = p.data(b"same"), p.data(b"this")
+    play.primary(same, other, releases=[same, other])
+    before = play.proxy.counters.divergences["payload"]
+    play.secondary(s.data(b"same"))
+    assert play.proxy.counters.divergences["payload"] == before
+    play.secondary(s.data(b"that"))
+    assert play.proxy.counters.divergences["payload"] == before + 1
+
+
 def test_protecting_instead_of_observing_forgets_what_was_compared() -> None:
     play = Playbook(dataclasses.replace(QUIET, mode=OBSERVE))
     _, p, s = play.datagrams()
@@ -285,6 +302,22 @@ def test_protecting_instead_of_observing_forgets_what_was_compared() -> None:
     play.both(p.datagram(b"y"), s.datagram(b"y"))
     changes = [(event.old, event.new) for event in play.events if isinstance(event, ModeChanged)]
     assert changes == [("observe", "protect")]
+
+
+def test_a_secondary_that_was_observed_keeps_its_connections() -> None:
+    """A checkpoint that copies nothing would not give them back: what they are compared by is kept."""
+    play = Playbook(dataclasses.replace(QUIET, mode=OBSERVE, copies_state=False))
+    c, p, s = play.tcp()
+    play.client(c.syn())
+    syn_ack = p.syn_ack()
+    play.primary(syn_ack, releases=[syn_ack])
+    play.secondary(s.syn_ack())
+    play.client(c.ack())
+    play.set_mode(PROTECT, requests=["startup"])
+    play.commit()
+    answer = p.data(b"as before")
+    play.primary(answer)
+    play.secondary(s.data(b"as before"), releases=[answer])
 
 
 def test_another_secondary_while_protected(play: Playbook) -> None:
