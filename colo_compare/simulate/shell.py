@@ -7,7 +7,7 @@ the product between two awaits happens here in one call.
 import math
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Final
 
 from colo_compare.core.actions import Actions, CheckpointRequest, Event, SideLost
@@ -406,8 +406,8 @@ class Shell:
     def _promote(self, old: Port) -> Steps:
         self.promoting = True
         try:
-            yield from self._conclude()
-            if self._epoch is not None:
+            known = yield from self._conclude()
+            if not known:
                 raise PromotionFailed("the checkpoint under way came to no result")
             assert self.backend is not None
             yield from self.backend.promote()
@@ -428,18 +428,18 @@ class Shell:
             self.promoting = False
             self._alarm.look()
 
-    def _conclude(self) -> Steps:
-        """Bring the checkpoint under way to its end, before a promotion."""
+    def _conclude(self) -> Generator[float, None, bool]:
+        """Bring the checkpoint under way to its end, before a promotion; say whether its result is known."""
         limit = self.schedule.now + self.settings.checkpoint_timeout
         while self._epoch is not None and not self._intact() and self.schedule.now < limit:
             yield limit
         if self._epoch is not None and self._intact():
             self.failed(self._epoch, "cancelled by a promotion", secondary_intact=True)
-        epoch = self._epoch
+        known = self._epoch is None
         self._forget()
-        self._epoch = epoch
         while self._attempt is not None and not self._attempt.over:
             yield math.inf
+        return known
 
     def _obstacle(self) -> str:
         if self.secondary is None:
