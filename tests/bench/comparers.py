@@ -59,6 +59,24 @@ class Comparer:
             _connect(directory / name, process) for name in ("primary", "secondary", "out")
         )
 
+    def say(self, *parts: bytes, patience: float, lag: int = 0) -> tuple[Fed, bytes]:
+        """Let both guests say several things, each when what was said before has come out, or is lost.
+
+        No guest sends data before both have opened the connection: the client has yet to acknowledge what the
+        primary said. Gives what it cost together, and what came out.
+        """
+        cpu = wall = 0.0
+        heard = b""
+        for part in parts:
+            said, out = Memory(part), Memory(size=len(part))
+            fed = self.feed(said, out, lag=lag, patience=patience)
+            cpu += fed.cpu
+            wall += fed.wall
+            heard += out.map[: fed.received]
+            said.close()
+            out.close()
+        return Fed(cpu, wall, len(heard)), heard
+
     def feed(self, said: Memory, out: Memory, *, lag: int = 0, patience: float) -> Fed:
         """Let both guests say the same, and take what comes out.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.bench import comparers, frames
-from tests.bench.comparers import Comparer, Memory
+from tests.bench.comparers import Comparer
 from tests.bench.report import AT_LEAST, AT_MOST, Results, Row, interleaved, medians, ratio
 
 TABLE = "drop-in"
@@ -46,12 +46,7 @@ class Load:
         self.flows = case.flows
         self.opening = frames.openings(0, case.flows)
         self.data = frames.data(np.arange(case.frames), case.flows, case.payload)
-        self.said = Memory(self.opening.tobytes() + self.data.tobytes())
-        self.out = Memory(size=self.said.size)
-
-    def close(self) -> None:
-        self.said.close()
-        self.out.close()
+        self.parts = self.opening.tobytes(), self.data.tobytes()
 
 
 class Faults:
@@ -60,11 +55,9 @@ class Faults:
     def __init__(self) -> None:
         self.lost = self.reordered = self.duplicated = self.altered = 0
 
-    def judge(self, load: Load, received: int) -> int:
+    def judge(self, load: Load, heard: bytes) -> int:
         """Look at what came out; gives the number of frames."""
-        arrived = frames.Arrived(
-            memoryview(load.out.map)[:received], load.flows, len(load.opening), load.data
-        )
+        arrived = frames.Arrived(memoryview(heard), load.flows, len(load.opening), load.data)
         self.lost += arrived.lost
         self.reordered += arrived.reordered
         self.duplicated += arrived.duplicated
@@ -81,8 +74,8 @@ def run(
     of it waits in vain; the proxy gets the time that a busy machine may keep it from running.
     """
     with tempfile.TemporaryDirectory() as directory, make(Path(directory)) as comparer:
-        fed = comparer.feed(load.said, load.out, patience=patience)
-    return fed.cpu / max(faults.judge(load, fed.received), 1) * 1e6
+        fed, heard = comparer.say(*load.parts, patience=patience)
+    return fed.cpu / max(faults.judge(load, heard), 1) * 1e6
 
 
 def measure(results: Results, rounds: int, short: bool) -> None:
@@ -98,7 +91,6 @@ def measure(results: Results, rounds: int, short: bool) -> None:
         runs["proxy"] = partial(run, comparers.proxy, load, wrong["proxy"], 20.0)
         found = interleaved(rounds, runs)
         against = None if why else ratio(found["QEMU"], found["proxy"])
-        load.close()
         best = None if why else min(found["QEMU"]) / min(found["proxy"])
         results.add(
             Row(TABLE, case.name, "us of CPU a frame", medians(found), against, best, AT_LEAST, case.target)

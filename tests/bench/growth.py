@@ -9,7 +9,7 @@ import numpy as np
 
 from colo_compare.demo.proxy_process import Table
 from tests.bench import comparers, frames
-from tests.bench.comparers import Comparer, Memory
+from tests.bench.comparers import Comparer, Fed
 from tests.bench.process import resident_bytes
 from tests.bench.report import AT_MOST, Results, Row, interleaved, medians, ratio
 
@@ -33,18 +33,14 @@ class Grown:
             count = min(CHUNK, flows - first)
             # The flows of a chunk are numbered from 0 in `data`, so these are made one by one.
             self._feed(
-                frames.openings(first, count).tobytes() + frames.firsts(first, count, PAYLOAD).tobytes()
+                frames.openings(first, count).tobytes(), frames.firsts(first, count, PAYLOAD).tobytes()
             )
         comparer.wait_idle()
         self.bytes_per_flow = (resident_bytes(comparer.pid) - before) / flows
 
-    def _feed(self, content: bytes) -> float:
-        said, out = Memory(content), Memory(size=len(content))
-        fed = self._comparer.feed(said, out, patience=30)
-        said.close()
-        out.close()
-        if fed.received != len(content):
-            raise RuntimeError(f"{len(content) - fed.received} bytes did not come out")
+    def _feed(self, *parts: bytes) -> float:
+        fed, _ = self._comparer.say(*parts, patience=30)
+        expect_all(fed, *parts)
         return fed.cpu
 
     def cost(self, count: int) -> float:
@@ -52,6 +48,12 @@ class Grown:
         numbers = np.arange(self.flows + self._said, self.flows + self._said + count)
         self._said += count
         return self._feed(frames.data(numbers, self.flows, PAYLOAD).tobytes()) / count * 1e6
+
+
+def expect_all(fed: Fed, *parts: bytes) -> None:
+    missing = sum(map(len, parts)) - fed.received
+    if missing:
+        raise RuntimeError(f"{missing} bytes did not come out")
 
 
 def flows(results: Results, rounds: int, counts: tuple[int, ...], sent: int) -> None:
@@ -75,8 +77,7 @@ def flows(results: Results, rounds: int, counts: tuple[int, ...], sent: int) -> 
 
 def held(results: Results, rounds: int, waiting: int, sent: int) -> None:
     """Measure the cost of a frame behind a queue of so many that the secondary has not said yet."""
-    content = frames.openings(0, 1).tobytes() + frames.data(np.arange(sent), 1, PAYLOAD).tobytes()
-    said, out = Memory(content), Memory(size=len(content))
+    parts = frames.openings(0, 1).tobytes(), frames.data(np.arange(sent), 1, PAYLOAD).tobytes()
     frame = 4 + frames.HEADERS + PAYLOAD
 
     def cost(lag: int) -> float:
@@ -84,14 +85,11 @@ def held(results: Results, rounds: int, waiting: int, sent: int) -> None:
             tempfile.TemporaryDirectory() as directory,
             comparers.proxy(Path(directory), ROOMY) as comparer,
         ):
-            fed = comparer.feed(said, out, lag=lag, patience=30)
-        if fed.received != said.size:
-            raise RuntimeError(f"{said.size - fed.received} bytes did not come out")
+            fed, _ = comparer.say(*parts, lag=lag, patience=30)
+        expect_all(fed, *parts)
         return fed.cpu / sent * 1e6
 
     found = interleaved(rounds, {"none": partial(cost, 0), f"{waiting:,}": partial(cost, waiting * frame)})
-    said.close()
-    out.close()
     results.add(_row(f"{waiting:,} held frames in one flow", found, f"{waiting:,}", "none"))
 
 
