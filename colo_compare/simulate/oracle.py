@@ -85,7 +85,8 @@ class Oracle(Observer):
                 self._newest[flow] = end
                 socket = _socket(self._world.primary.guest, seen.ports)
                 if socket is not None:
-                    self._said_first[seen.ports] = unwrap(seen.seq, socket.isn, socket.una) + span
+                    end = unwrap(seen.seq, socket.isn, socket.una) + span
+                    self._said_first[seen.ports] = max(end, self._said_first.get(seen.ports, 0))
         waiting = self._waiting.get(flow)
         if waiting is None:
             self._waiting[flow] = [(seen.tag, new, span)]
