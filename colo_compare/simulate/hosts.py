@@ -165,7 +165,7 @@ class Guest(Machine):
             marshal.dumps(
                 (
                     self.history.index, self.history.chain, list(self.datagrams.items()), self.times,
-                    self.scale, self.room, self.reading, self.serve_at, len(self.sockets),
+                    self.scale, self.room, self.serve_at, len(self.sockets),
                 ),
                 _FORMAT,
             )
@@ -188,7 +188,7 @@ class Guest(Machine):
         at = 0
         fields, at = self._read(at)
         (
-            index, chain, datagrams, self.times, self.scale, self.room, self.reading, self.serve_at, count,
+            index, chain, datagrams, self.times, self.scale, self.room, self.serve_at, count,
         ) = fields  # fmt: skip
         self.history = History(index, chain)
         self.datagrams = dict(datagrams)
