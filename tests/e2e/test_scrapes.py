@@ -19,6 +19,7 @@ from colo_compare.demo.lab import GUEST4, Lab
 from colo_compare.demo.proxy_process import toml
 
 PORT = 9464
+ATTEMPTS = 3
 ROUNDS = 8  # of each kind, in turns, so that what else this machine does meets both alike
 ROUND = 120  # frames in a round
 LIMIT = 0.001  # seconds: no frame may wait for a scrape for longer
@@ -76,21 +77,29 @@ def test_no_frame_waits_for_a_scrape(tmp_path: Path, path: str) -> None:
             }
         )
         beside(lab, tmp_path, PORT + 1)
-        times: dict[int, list[list[float]]] = {PORT: [], PORT + 1: []}
-        answers = 0
         with lab.client.call(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as asker:
             asker.connect((GUEST4, ECHO_PORT))
             round_trips(asker)  # address resolution, and the first checkpoint
-            for _ in range(ROUNDS):
-                for port, rounds in times.items():
-                    with storming(lab, tmp_path, port, path) as storm:
-                        rounds.append(round_trips(asker))
-                    answers += storm.answers if port == PORT else 0
+            # What else the machine does can only add: a proxy that lets frames wait fails each time.
+            assert any(delays_nothing(lab, asker, tmp_path, path) for _ in range(ATTEMPTS))
+
+
+def delays_nothing(lab: Lab, asker: socket.socket, directory: Path, path: str) -> bool:
+    """Whether the round trips under a storm on the proxy take hardly longer than under one beside it."""
+    times: dict[int, list[list[float]]] = {PORT: [], PORT + 1: []}
+    answers = 0
+    for _ in range(ROUNDS):
+        for port, rounds in times.items():
+            with storming(lab, directory, port, path) as storm:
+                rounds.append(round_trips(asker))
+            answers += storm.answers if port == PORT else 0
     assert answers > 4 * ROUNDS, "no storm"
+    within = True
     for part in (0.5, 0.95):
         stormed, calm = [statistics.median(quantile(r, part) for r in rounds) for rounds in times.values()]
         print(f"{part:.0%}: {stormed * 1e6:.0f} us, without {calm * 1e6:.0f} us, {answers} answers")
-        assert stormed < calm + LIMIT
+        within = within and stormed < calm + LIMIT
+    return within
 
 
 def quantile(values: list[float], part: float) -> float:
