@@ -62,7 +62,7 @@ class Failover:
     def report_guest(self, side: int, why: str) -> None:
         """Note that the backend says that the guest on a side (its role now) is gone."""
         link = self._loop.secondary if side == SECONDARY else self._loop.primary
-        if link is None and self._loop.protection.forming:
+        if link is None and self._loop.protection.pairing:
             self._loop.protection.give_up(f"the checkpointer reports that the new guest is gone: {why}")
         elif link is None:
             logger.info(

@@ -39,6 +39,7 @@ class Protection:
         self._checkpointer = checkpointer
         self._scope: trio.CancelScope | None = None  # of the attempt under way
         self._given_up = ""  # why that was cancelled
+        self.pairing = False  # the backend makes the pair: a secondary that it speaks of is the new one
         self._link: Link | None = None  # the new secondary, in the second half
         self._news = trio.Event()  # set, and replaced, when the core has told something
         self.url = ""  # of the port that is being attached, "" without an attempt
@@ -123,12 +124,15 @@ class Protection:
         return name
 
     async def _form_pair(self, new: NewSecondary) -> None:
+        self.pairing = True
         try:
             await self._checkpointer.protect(new)
         except ColoCompareError:
             raise
         except Exception as error:  # a third party's code
             raise ProtectionFailed(describe(error)) from error
+        finally:
+            self.pairing = False
 
     async def _dissolve_pair(self) -> None:
         """Let the pair be none again, as the operator wants something else now. Raises ProtectionFailed."""

@@ -481,6 +481,21 @@ async def test_the_backend_has_done_with_the_old_pair_first(mock_clock: MockCloc
         assert rig.backend.calls[2:] == ["protect secondary memory:third", "request 2"]
 
 
+async def test_what_is_said_late_of_the_old_secondary_is_not_said_of_the_new_one(
+    mock_clock: MockClock,
+) -> None:
+    rig = Rig(mock_clock)
+    async with rig.running():
+        fenced = trio.Event()
+        rig.backend.on_abandon = fenced.wait
+        await kill(rig, rig.secondary)
+        async with Newcomer(rig).joining() as new:
+            await rig.backend.handlers.guest_lost(SECONDARY, "nobody answers there any more")
+            fenced.set()
+        assert new.error is None
+        assert rig.loop.proxy.protected
+
+
 async def test_a_fence_that_takes_for_ever_does_not_stop_it(mock_clock: MockClock) -> None:
     rig = Rig(mock_clock)
     async with rig.running():
