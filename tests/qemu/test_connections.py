@@ -73,7 +73,7 @@ def initial_sequence_number(lab: Lab, side: str, port: int) -> int:
     """Find a guest's SYN-ACK of the connection with this port of the client in what the guest sent."""
     with (lab.directory / f"{side}.pcapng").open("rb") as file:
         for _, data in dpkt.pcapng.Reader(file):
-            segment = dpkt.ethernet.Ethernet(data).data.data
+            segment = getattr(dpkt.ethernet.Ethernet(data).data, "data", None)  # not of what dpkt cannot read
             if (
                 isinstance(segment, dpkt.tcp.TCP)
                 and segment.dport == port
