@@ -14,7 +14,7 @@ from mypy_extensions import i64, mypyc_attr, u8
 from colo_compare.core.hold import Flow, Held
 from colo_compare.core.stream import NOWHERE, StreamComparer
 from colo_compare.wire.frame import ACK, SYN, Frame
-from colo_compare.wire.seq import diff, unwrap
+from colo_compare.wire.seq import diff, unwrap, wrap
 
 HALF_OPEN: Final = 0
 ESTABLISHED: Final = 1
@@ -169,6 +169,9 @@ class TcpFlow(Flow):
         stream = self.stream
         if stream.matched == NOWHERE:
             stream.matched = self.base = position
+            if self.client_ack != NOWHERE:
+                # Noted as the bare number: the positions may have begun on the other side of 2^32.
+                self.client_ack = unwrap(wrap(self.client_ack), position)
         elif self.client_ack >= self.base:
             self.guessed = False
         elif position < self.base:

@@ -306,3 +306,17 @@ def test_spelling_out_what_is_early(flow: TcpFlow) -> None:
     assert flow.early is None
     flow.spell_out()
     assert flow.stream.primary.bytes == 5
+
+
+def test_a_guess_on_the_other_side_of_the_wrap_than_the_clients_acknowledgement(flow: TcpFlow) -> None:
+    """The first frame of the guest was lost on its way here, and what is heard begins behind 2^32."""
+    flow.guessed = True
+    flow.client_ack = (1 << 32) - 304
+    flow.guess(986)
+    assert flow.client_ack == -304
+    flow.guess(986)
+    assert flow.guessed
+    flow.guess(-304)
+    assert (flow.base, flow.stream.matched) == (-304, -304)
+    flow.guess(986)
+    assert not flow.guessed
