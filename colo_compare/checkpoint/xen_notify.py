@@ -143,19 +143,20 @@ class XenNotifyCheckpointer(Checkpointer):
 
     async def _commit(self) -> None:
         assert self._handlers is not None
-        epoch, self._asked = self._asked, None
+        # Whose it is, now: while the proxy handles it, that request may be cancelled and another one come.
+        epoch, self._asked, over = self._asked, None, self._over
         if epoch is None:
             epoch = self._own_epoch = await self._handlers.begun()
         self._committed += 1
         await self._handlers.committed(epoch, Figures())
-        self._over.set()
+        over.set()
 
     async def _fail(self, detail: str) -> None:
-        epoch, self._asked = self._asked, None
+        epoch, self._asked, over = self._asked, None, self._over
         if epoch is not None and self._handlers is not None:
             # It may have gone between the load and the word about it.
             await self._handlers.failed(epoch, detail, secondary_intact=False)
-            self._over.set()
+            over.set()
 
     @property
     def ready(self) -> bool:

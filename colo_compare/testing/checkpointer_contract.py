@@ -69,6 +69,11 @@ class _Handlers:
         self.gate.set()
         self.ended = trio.Event()  # committed or failed was handled
 
+    @property
+    def busy(self) -> bool:
+        """Whether a report is being handled."""
+        return self._busy is not None
+
     async def begun(self) -> int:
         if not self._capabilities.starts_by_itself:
             self.mistakes.append("it called begun(), but its capabilities say starts_by_itself = False")
@@ -186,6 +191,8 @@ async def _check_cancelled_request(make: Make, patience: float) -> None:
             with _within(patience, "a request must end with committed() or failed()"):
                 await handlers.ended.wait()
         await wait_all_tasks_blocked(0.01)
+        while handlers.busy:  # a backend's own task reports: its report must be over before the next request
+            await wait_all_tasks_blocked(0.01)
         _expect(
             returned or len(handlers.reports) == seen,
             f"a request that was cancelled must report nothing more, it reported {handlers.reports[seen:]}",

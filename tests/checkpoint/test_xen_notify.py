@@ -36,6 +36,8 @@ class Proxy:
     def __init__(self) -> None:
         self.reports: list[str] = []
         self.epoch = 0
+        self.gate = trio.Event()  # commits are handled only when it is set
+        self.gate.set()
         self.changed = trio.Event()
 
     def note(self, report: str) -> None:
@@ -56,6 +58,7 @@ class Proxy:
     async def committed(self, epoch: int, figures: Figures) -> None:
         self.epoch = epoch
         self.note(f"committed {epoch}")
+        await self.gate.wait()
 
     async def failed(self, epoch: int, detail: str, *, secondary_intact: bool) -> None:
         self.note(f"failed {epoch}, {'intact' if secondary_intact else 'not intact'}: {detail}")
@@ -159,6 +162,24 @@ async def test_a_cancelled_request_becomes_one_of_xen_s_own(port: int) -> None:
             nursery.cancel_scope.cancel()
         await xen.send(MADE)
         await proxy.wait_for("begun 1", "committed 1")
+
+
+async def test_the_end_of_a_cancelled_request_s_checkpoint_is_not_that_of_the_next(port: int) -> None:
+    async with running(port) as (backend, proxy), Toolstack.connected(port) as xen:
+        proxy.gate = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backend.request, request(1))
+            assert await xen.receive(100) == ASK
+            await xen.send(MADE)
+            await proxy.wait_for("committed 1")
+            nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backend.request, request(2))
+            assert await xen.receive(100) == ASK
+            proxy.gate.set()
+            await wait_all_tasks_blocked()
+            await xen.send(MADE)
+        assert proxy.reports == ["committed 1", "committed 2"]
 
 
 async def test_xen_goes_away_in_the_middle_and_comes_back(port: int) -> None:
