@@ -16,11 +16,12 @@ from colo_compare.checkpoint.contract import Checkpointer, Figures
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.core.epochs import PAUSED
 from colo_compare.core.settings import PROTECT
-from colo_compare.core.sides import SIDE_NAMES
+from colo_compare.core.sides import SECONDARY, SIDE_NAMES
 from colo_compare.errors import CheckpointerError
 from colo_compare.failover import describe
 
 if TYPE_CHECKING:
+    from colo_compare.link import Link
     from colo_compare.loop import Loop
 
 logger: Final = logging.getLogger(__name__)
@@ -82,6 +83,18 @@ class Checkpointing:
         await self.settle()
         return known
 
+    def replaces_state_of(self, link: "Link") -> bool:
+        """Whether the guest behind a link may be loaded any moment, unknown to us until it is reported.
+
+        What waits for its port has the numbers of the state that it has now, and must not reach the next one.
+        """
+        return link.role == SECONDARY and self._passed_on and self.checkpointer.capabilities.copies_state
+
+    async def concluded(self) -> None:
+        """Wait until the backend makes no checkpoint."""
+        while self._passed_on:
+            await self._changed.wait()
+
     @asynccontextmanager
     async def suspended(self) -> AsyncIterator[None]:
         """Pass no request on. What is under way ends first.
@@ -90,8 +103,7 @@ class Checkpointing:
         would be taken for that of the next one.
         """
         async with self._suspension:
-            while self._epoch is not None and self._passed_on:
-                await self._changed.wait()
+            await self.concluded()
             yield
 
     async def serve_requests(self) -> None:

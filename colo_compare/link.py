@@ -87,6 +87,8 @@ class Link:
         """Drop what the port has not taken: the guest that it was meant for has another state now."""
         self.dropped += len(self.backlog)
         self.backlog = []
+        if self.backlogged.is_set():  # else somebody waits for this one
+            self.backlogged = trio.Event()
 
     def fence(self, why: str) -> None:
         """Cut the guest off: whatever it still sends is never read, and it gets nothing more.

@@ -327,7 +327,11 @@ class Loop:
                             link, f"its port has taken no frame for {self.settings.checkpoint_timeout:g} s"
                         )
                         return
-                    link.flush()
+                    if self.checkpointing.replaces_state_of(link):
+                        await self.checkpointing.concluded()
+                        link.stuck_since = trio.current_time()  # that it took nothing was our doing
+                    elif link.backlog:
+                        link.flush()
             except (PortError, OSError) as error:
                 self.failover.report(link, str(error))
                 return

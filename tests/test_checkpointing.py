@@ -98,6 +98,32 @@ async def test_what_the_secondarys_port_had_not_taken_was_meant_for_its_old_stat
         assert link.dropped == (1 if copies_state else 0)
 
 
+@pytest.mark.parametrize("commits", [True, False])
+async def test_what_waits_for_the_secondarys_port_stays_there_during_a_checkpoint(
+    mock_clock: MockClock, commits: bool
+) -> None:
+    """The secondary may have been loaded, and we not be told yet."""
+    rig = Rig(mock_clock, capacity=(CAPACITY, CAPACITY, 1))
+    first, second = rig.talk.client.datagram(b"first"), rig.talk.client.datagram(b"second")
+    async with rig.running():
+        await rig.send(rig.client, first, second)
+        rig.backend.on_request = hang
+        await ask(rig)
+        assert seen(rig.secondary) == [first.data]
+        await rig.jump(SETTINGS.checkpoint_timeout / 2)
+        assert seen(rig.secondary) == []
+        if commits:
+            await rig.backend.commit(CheckpointRequest(2, ("operator",), ""))
+        else:
+            await rig.backend.handlers.failed(2, "in vain", secondary_intact=True)
+        await rig.settle()
+        assert seen(rig.secondary) == ([] if commits else [second.data])
+        assert rig.loop.links[SECONDARY].dropped == (1 if commits else 0)
+        third = rig.talk.client.datagram(b"third")
+        await rig.send(rig.client, third)
+        assert seen(rig.secondary) == [third.data]
+
+
 async def test_client_frames_wait_for_the_commit(mock_clock: MockClock) -> None:
     rig = Rig(mock_clock)
     async with rig.running():

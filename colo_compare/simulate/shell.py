@@ -250,6 +250,8 @@ class Shell:
                 self.report(port, "its port takes nothing")
                 return
             yield min(port.stuck_until, limit) if port.role == SECONDARY else port.stuck_until
+        while port.role == SECONDARY and self._replaces_state:
+            yield math.inf
         while port.backlog:
             port.link(port.backlog.popleft())
         self._open_gates()
@@ -292,9 +294,19 @@ class Shell:
             self._asked = None
             self._attempt = Attempt(backend, request.epoch)
 
+    @property
+    def _replaces_state(self) -> bool:
+        """Whether the secondary may be loaded any moment."""
+        return self._epoch is not None and self._asked is None
+
+    def _over(self) -> None:
+        """Note that no checkpoint is under way, before the core is told."""
+        self._epoch = None
+        self.backend_changed()
+
     def _forget(self) -> None:
         self._asked = None
-        self._epoch = None
+        self._over()
         if self._attempt is not None:
             self._attempt.cancel()
 
@@ -327,7 +339,7 @@ class Shell:
     def committed(self, epoch: int) -> None:
         """Note that the secondary can take over from the new state."""
         if epoch == self._epoch:
-            self._epoch = None
+            self._over()
             self.proxy.committed(epoch, self.schedule.now)
             self.perform()
             if self.proxy.epoch != epoch:
@@ -336,7 +348,7 @@ class Shell:
     def failed(self, epoch: int, detail: str, *, secondary_intact: bool) -> None:
         """Note that nothing was committed."""
         if epoch == self._epoch:
-            self._epoch = None
+            self._over()
             self.proxy.failed(epoch, detail, secondary_intact, self.schedule.now)
             self.perform()
 
