@@ -75,7 +75,8 @@ class Attempt:
             try:
                 session.look()
                 self._runs = session.backlog.take_all()
-                backend.handlers.paused(self._epoch)
+                if backend.wiring.reports_steps:
+                    backend.handlers.paused(self._epoch)
                 session.transfer(self._runs, copy=False)
                 session.say(outgoing.sync(device_state, backend.schedule.now))
                 yield from backend.until(session, AT_RECEIVED)
@@ -141,7 +142,8 @@ class Attempt:
         backend = self._backend
         outgoing = session.outgoing
         if not self._unheard:
-            backend.handlers.loaded(self._epoch)
+            if backend.wiring.reports_steps:
+                backend.handlers.loaded(self._epoch)
             backend.committed += 1
             backend.handlers.committed(self._epoch)
         if outgoing.state == AT_APPLIED:

@@ -44,6 +44,7 @@ class Wiring:
     checksums: bool = True
     timeout: float = 1.0
     reconnect_timeout: float = 1.0
+    reports_steps: bool = True  # says when the primary has stopped and the secondary is loaded
 
 
 class Handlers(Protocol):

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Final
 
 from colo_compare.core.actions import CheckpointCommitted, Event, ModeChanged
-from colo_compare.core.epochs import PAUSED
 from colo_compare.core.settings import PROTECT
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
 from colo_compare.simulate.hosts import Guest
@@ -113,7 +112,7 @@ class Oracle(Observer):
         if data[12:14] == _ARP:
             return
         seen = look(data)
-        if role == SECONDARY and self._world.shell.proxy.checkpoint_state == PAUSED:
+        if role == SECONDARY and self._world.shell.replaces_state:
             raise Contradiction(f"mirrored while the secondary's state is replaced: {seen}")
         if seen.protocol != TCP or not seen.payload:
             return

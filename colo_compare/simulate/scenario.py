@@ -193,6 +193,8 @@ def draw(seed: int) -> Scenario:
     theme = random.Random(~seed).random()
     if theme < 0.12:
         return _halves(scenario)
+    if theme < 0.2:
+        return _results_only(scenario)
     if theme > 0.94:
         return replace(scenario, embedded=True, version=4, room=60000, client_mss=400)
     return scenario
@@ -226,6 +228,15 @@ def _halves(scenario: Scenario) -> Scenario:
         room=60000,
         pages=384,
         events=tuple(sorted([*events, *calls], key=lambda event: event.at)),
+    )
+
+
+def _results_only(scenario: Scenario) -> Scenario:
+    """Let the checkpointer tell of commits and failures only, as a foreign one does."""
+    return replace(
+        scenario,
+        settings=replace(scenario.settings, reports_pause=False),
+        wiring=replace(scenario.wiring, reports_steps=False),
     )
 
 

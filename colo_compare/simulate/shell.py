@@ -250,7 +250,7 @@ class Shell:
                 self.report(port, "its port takes nothing")
                 return
             yield min(port.stuck_until, limit) if port.role == SECONDARY else port.stuck_until
-        while port.role == SECONDARY and self._replaces_state:
+        while port.role == SECONDARY and self.replaces_state:
             yield math.inf
         while port.backlog:
             port.link(port.backlog.popleft())
@@ -295,7 +295,7 @@ class Shell:
             self._attempt = Attempt(backend, request.epoch)
 
     @property
-    def _replaces_state(self) -> bool:
+    def replaces_state(self) -> bool:
         """Whether the secondary may be loaded any moment."""
         return self._epoch is not None and self._asked is None
 
@@ -316,7 +316,9 @@ class Shell:
             process.wake()
 
     def _intact(self) -> bool:
-        return self._asked is not None or self.proxy.checkpoint_state != PAUSED
+        if self._asked is not None:
+            return True
+        return self.settings.reports_pause and self.proxy.checkpoint_state != PAUSED
 
     # Reports of the checkpointer
 
@@ -330,15 +332,20 @@ class Shell:
     def loaded(self, epoch: int) -> None:
         """Note that the secondary has the new state: all that it sent before is void."""
         if epoch == self._epoch:
-            if self.secondary is not None:
-                self._drain(self.secondary)
-                self.secondary.backlog.clear()  # it has the numbers of the state that is gone
+            self._drain_secondary()
             self.proxy.loaded(epoch, self.schedule.now)
             self.perform()
+
+    def _drain_secondary(self) -> None:
+        if self.secondary is not None:
+            self._drain(self.secondary)
+            self.secondary.backlog.clear()  # it has the numbers of the state that is gone
 
     def committed(self, epoch: int) -> None:
         """Note that the secondary can take over from the new state."""
         if epoch == self._epoch:
+            if not self.settings.reports_pause:
+                self._drain_secondary()  # nobody has told of the load
             self._over()
             self.proxy.committed(epoch, self.schedule.now)
             self.perform()

@@ -71,6 +71,8 @@ MUTATIONS = (
     Mutation("what the primary sent after its pause counts as before", "pair.py",
              "if paused and is_compared(frame):",
              "if False and is_compared(frame):"),
+    Mutation("nobody reports the pause, and it is waited for", "pair.py",
+             "if not self.ledger.settings.reports_pause:", "if False:"),
     Mutation("the client's frames do not wait for a commit", "pair.py",
              "comparing = self.ledger.epochs.state == COMPARING", "comparing = True"),
     Mutation("a commit mirrors nothing again", "pair.py",
