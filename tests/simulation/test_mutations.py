@@ -29,7 +29,7 @@ FIRST_SEEDS = {
     "the old secondary's words survive a load": 32,
     "the old secondary's datagrams survive a commit": 22,
     "what the primary sent after its pause counts as before": 4,
-    "nobody reports the pause, and it is waited for": 758,
+    "nobody reports the pause, and it is waited for": 1732,
     "the client's frames do not wait for a commit": 1,
     "a commit mirrors nothing again": 28,
     "a full queue drops": 56,
