@@ -15,6 +15,11 @@ backlog, and the loop stops reading what fills it:
 - a guest port has a backlog: the client is not read.
 - the core has no room for a side's frames (`Proxy.wants`): that side is not read.
 
+Between QEMU's filters (settings without `mirror`) the primary is read on all the same. There its QEMU writes
+what the guest says with its main loop, which waits for the reader, and which reads the client port and the
+monitor: not reading it would stop all three, for ever. What the client port has not taken is bounded by the
+windows of the guest's connections as a rule, and otherwise by dropping, counted.
+
 A reader that waits for frames when its gate shuts still gives the one batch that ends its wait: a backlog is
 bounded by what the core emits for a batch from each side, and at a commit by what the core had held.
 
@@ -39,7 +44,7 @@ from colo_compare.checkpoint.contract import Checkpointer
 from colo_compare.checkpointing import Checkpointing
 from colo_compare.core.actions import Divergence, Event, SecondaryJoined, SideLost
 from colo_compare.core.proxy import Proxy
-from colo_compare.core.settings import BYPASS, PROTECT, Settings
+from colo_compare.core.settings import BLOCK, BYPASS, PROTECT, Settings
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
 from colo_compare.errors import ControlRefused, PortError
 from colo_compare.event_log import log_event
@@ -252,8 +257,11 @@ class Loop:
                 return False
             if self.secondary is not None and self.secondary.backlog and self.proxy.mode == PROTECT:
                 return False
-        elif link.role == PRIMARY and self.client.backlog:
-            return False
+        elif link.role == PRIMARY:
+            if not self.settings.mirror and self.proxy.mode != BLOCK:
+                return True
+            if self.client.backlog:
+                return False
         return self.proxy.wants(link.role)
 
     def _open_gates(self) -> None:
@@ -273,7 +281,7 @@ class Loop:
         if actions.to_secondary and self.secondary is not None:
             self._send_secondary(self.secondary, actions.to_secondary)
         if actions.to_client:
-            self._send(self.client, actions.to_client)
+            self._send_client(actions.to_client)
         for event in actions.events:
             self._tell(event)
         for request in actions.requests:
@@ -292,6 +300,12 @@ class Loop:
             link.send(frames)
         except (PortError, OSError) as error:
             self.failover.report(link, str(error))
+
+    def _send_client(self, frames: list[Frame]) -> None:
+        if len(self.client.backlog) >= self.settings.max_held_frames and not self.settings.mirror:
+            self.client.dropped += len(frames)
+        else:
+            self._send(self.client, frames)
 
     def _send_secondary(self, link: Link, frames: list[Frame]) -> None:
         if len(link.backlog) >= UNPROTECTED_BACKLOG and self.proxy.mode != PROTECT:

@@ -41,7 +41,12 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Scene]:
+def settings() -> Settings:
+    return Settings()
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, nursery: trio.Nursery, settings: Settings) -> AsyncIterator[Scene]:
     async with AsyncExitStack() as stack:
         ports, sockets = [], []
         for name in NAMES:
@@ -51,7 +56,7 @@ async def scene(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Scene]:
             await sockets[-1].connect(path)
             await ports[-1].wait_connected()
         client, primary, secondary = ports
-        loop = Loop(Settings(), client, primary, secondary, Scripted())
+        loop = Loop(settings, client, primary, secondary, Scripted())
         await nursery.start(loop.run)
         with trio.fail_after(60):
             yield Scene(loop, sockets)
@@ -101,3 +106,21 @@ async def test_a_guest_that_does_not_read(scene: Scene, slow: str) -> None:
         assert 0 < len(links[slow].backlog) <= BOUND
         nursery.start_soon(hear, guests[slow])
     assert [links[name].dropped for name in NAMES] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("settings", [Settings(mirror=False, rewrite=False)])
+async def test_filters_of_a_qemu_that_reads_only_when_it_has_written(scene: Scene) -> None:
+    await say(scene.primary)
+    assert scene.loop.client.backlog
+    await hear(scene.client)
+    assert scene.loop.client.dropped == 0
+
+
+@pytest.mark.parametrize("settings", [Settings(mirror=False, rewrite=False, max_held_frames=COUNT // 4)])
+async def test_what_waits_for_filters_that_do_not_read_is_bounded(scene: Scene) -> None:
+    await say(scene.primary)
+    while scene.loop.primary.port.counters.received_frames < COUNT:
+        await trio.lowlevel.checkpoint()
+    link = scene.loop.client
+    assert COUNT // 4 <= len(link.backlog) <= COUNT // 4 + BOUND
+    assert link.port.counters.sent_frames + len(link.backlog) + link.dropped == COUNT

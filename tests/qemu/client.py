@@ -10,7 +10,7 @@ from colo_compare.demo.qemu.image import BULK
 from colo_compare.demo.qemu.lab import GUEST4, Lab
 
 HTTP, ECHO, DIFFERENT = 80, 7, 9  # see services.c and init.sh
-CALL, DISK, NAMES, STORE = 11, 12, 53, 6379
+CALL, DISK, NAMES, STORE, BYTES = 11, 12, 53, 6379, 8080
 PATIENCE = 20.0  # seconds without a byte
 RECEIVE_BUFFER = 1 << 16  # bytes: small, so that a download is still under way when a guest dies
 DIFFERENT_SIZE = 32  # bytes of an answer: a digest in hexadecimal
@@ -69,6 +69,16 @@ def fetch(
     head, _, body = bytes(received).partition(b"\r\n\r\n")
     assert b"200 OK" in head, head
     return body
+
+
+def download(lab: Lab, size: int) -> bytes:
+    """Download so many bytes as fast as the client's kernel lets the guests send them."""
+    with lab.client.call(socket.create_connection, (GUEST4, BYTES), PATIENCE) as connection:
+        connection.sendall(b"GET /bytes/%d HTTP/1.1\r\n\r\n" % size)
+        received = bytearray()
+        while len(received) < size + received.find(b"\r\n\r\n") + 4 and (data := connection.recv(1 << 18)):
+            received += data
+    return bytes(received).partition(b"\r\n\r\n")[2]
 
 
 def at(size: int, action: Callable[[], object]) -> Callable[[int], None]:
