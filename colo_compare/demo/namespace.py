@@ -84,9 +84,13 @@ def _way_out() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Give the environment in which a child imports this very package, installed or not."""
+    """Give the environment in which a child imports this very package, installed or not.
+
+    Not one that happens to lie in the current directory, where `python -m` looks first.
+    """
     root = str(Path(colo_compare.__file__).parents[1])
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 class Namespace:

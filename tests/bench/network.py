@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from pyroute2 import IPRoute
 
+from colo_compare.build import is_compiled
 from colo_compare.demo import link
 from colo_compare.demo.lab import CLIENT4, CLIENT6, CLIENT_MAC, GUEST4, Lab, Wiring, set_up_host
 from colo_compare.demo.namespace import Namespace
@@ -49,6 +50,8 @@ class Network:
             }
             self.proxy = lab.proxy = ProxyProcess(lab.proxy_namespace, lab.directory, tables)
             self.proxy.start()
+            if self.proxy.status()["compiled"] is not is_compiled():
+                raise RuntimeError("the proxy that runs is another one than the one to be measured")
             self.pid = lab.proxy_namespace.processes[-1].pid
         elif between == RELAY:
             self._relay = self._start(lab.proxy_namespace, "relay", "client", "primary", "secondary")
