@@ -15,7 +15,8 @@ from typing import Any
 
 import trio
 
-from colo_compare.checkpoint.memory.backend import MemoryCheckpointer, MemoryOptions
+from colo_compare.checkpoint.memory.backend import MemoryCheckpointer
+from colo_compare.checkpoint.memory.options import MemoryOptions
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.demo.qemu.image import image
 from colo_compare.demo.qemu.lab import GUEST4, Lab

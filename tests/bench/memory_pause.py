@@ -24,7 +24,8 @@ from typing import Any
 import trio
 
 from colo_compare.checkpoint.contract import Figures
-from colo_compare.checkpoint.memory.backend import MemoryCheckpointer, MemoryOptions
+from colo_compare.checkpoint.memory.backend import MemoryCheckpointer
+from colo_compare.checkpoint.memory.options import MemoryOptions
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.quantities import Duration, Size
 

@@ -8,7 +8,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from colo_compare import cli
-from colo_compare.checkpoint.memory.backend import MemoryOptions
+from colo_compare.checkpoint.memory.options import MemoryOptions
 from colo_compare.config import change_options
 from colo_compare.errors import ConfigError, ControlRefused, PortClosed
 from colo_compare.ports import open_port

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import msgspec
 import trio
@@ -11,8 +11,8 @@ import trio
 from colo_compare.checkpoint.contract import Capabilities, Checkpointer, CheckpointHandlers, NewSecondary
 from colo_compare.checkpoint.memory.attempt import Attempt
 from colo_compare.checkpoint.memory.backlog import Backlog
-from colo_compare.checkpoint.memory.endpoint import Endpoint
 from colo_compare.checkpoint.memory.guest_control import AUTO, SocketGuest
+from colo_compare.checkpoint.memory.options import MemoryOptions, endpoint_of
 from colo_compare.checkpoint.memory.outgoing import Outgoing
 from colo_compare.checkpoint.memory.page_map import Run, count_pages
 from colo_compare.checkpoint.memory.region import PAGE_SIZE
@@ -25,11 +25,9 @@ from colo_compare.core.sides import PRIMARY, SECONDARY, SIDE_NAMES
 from colo_compare.errors import (
     CheckpointerError,
     CheckpointFailed,
-    ConfigError,
     PromotionFailed,
     ProtectionFailed,
 )
-from colo_compare.quantities import Duration, Size
 
 logger: Final = logging.getLogger(__name__)
 
@@ -37,22 +35,6 @@ _RECONNECT_INTERVAL: Final = 0.1  # seconds
 _PINGS: Final = 3  # of the primary, in each time-out
 _ROUNDS: Final = 8  # over the memory, at most, before a new pair's first checkpoint
 _REST: Final = 256  # pages left by a round that are few enough for the pause
-
-
-class MemoryOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Options of the `memory` backend."""
-
-    primary: Annotated[str, msgspec.Meta(min_length=1)]  # path of the primary guest's control socket
-    secondary: Annotated[str, msgspec.Meta(min_length=1)]  # endpoint where the secondary's receiver listens
-    channels: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
-    presend_rate: Size = Size(64 << 20)  # bytes a second between checkpoints; 0B: none
-    presend_interval: Duration = Duration(0.02)  # between two looks at the tracker
-    compression: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0  # zlib's level; 0: none
-    page_checksums: bool | Literal["auto"] = AUTO  # auto: over plain TCP
-    tracker: Literal["auto", "pagemap", "compare"] = AUTO
-    timeout: Duration = Duration(3)  # of each answer of a guest, and of the secondary's end
-    reconnect_timeout: Duration = Duration(2)  # then the secondary is lost
-    tls_dir: str = ""  # with ca-cert.pem, client-cert.pem and client-key.pem
 
 
 class MemoryCheckpointer(Checkpointer):
@@ -72,7 +54,7 @@ class MemoryCheckpointer(Checkpointer):
 
     def __init__(self, options: MemoryOptions) -> None:
         super().__init__(options)
-        self._endpoint = _check(options)
+        self._endpoint = endpoint_of(options)
         self.handlers: CheckpointHandlers
         self.guest: SocketGuest
         self.tracker: Tracker
@@ -382,7 +364,7 @@ class MemoryCheckpointer(Checkpointer):
         Raises ProtectionFailed, or ConfigError.
         """
         assert isinstance(new.options, MemoryOptions)
-        endpoint = _check(new.options)
+        endpoint = endpoint_of(new.options)
         if self._nursery is None:
             raise ProtectionFailed("checkpointer memory is not running")
         self._pair.cancel_scope.cancel()
@@ -411,14 +393,3 @@ class MemoryCheckpointer(Checkpointer):
             figures["secondary_tracker"] = sender.outgoing.secondary.tracker
             figures["backlog_pages"] = len(self.backlog)
         return {**figures, **self.last}
-
-
-def _check(options: MemoryOptions) -> Endpoint:
-    """Give the secondary's endpoint. Raises ConfigError for options that cannot be meant."""
-    for key in ("presend_interval", "timeout", "reconnect_timeout"):
-        if not getattr(options, key):
-            raise ConfigError(f"$.checkpointer.{key}", "must be longer than 0s")
-    try:
-        return Endpoint(options.secondary, options.tls_dir)
-    except ValueError as error:
-        raise ConfigError("$.checkpointer.secondary", str(error)) from None

@@ -8,9 +8,10 @@ import pytest
 import trio
 
 from colo_compare.checkpoint.contract import Figures
-from colo_compare.checkpoint.memory.backend import MemoryCheckpointer, MemoryOptions
+from colo_compare.checkpoint.memory.backend import MemoryCheckpointer
 from colo_compare.checkpoint.memory.endpoint import Endpoint
 from colo_compare.checkpoint.memory.guest_control import SocketGuest
+from colo_compare.checkpoint.memory.options import MemoryOptions
 from colo_compare.checkpoint.memory.receiver import Receiver
 from colo_compare.core.actions import CheckpointRequest
 from colo_compare.errors import CheckpointerError

@@ -12,8 +12,9 @@ import pytest
 import trio
 
 from colo_compare.checkpoint.contract import Checkpointer, NewSecondary
-from colo_compare.checkpoint.memory.backend import MemoryCheckpointer, MemoryOptions
+from colo_compare.checkpoint.memory.backend import MemoryCheckpointer
 from colo_compare.checkpoint.memory.messages import APPLY
+from colo_compare.checkpoint.memory.options import MemoryOptions
 from colo_compare.checkpoint.memory.states import AT_APPLYING, Sends
 from colo_compare.core.sides import PRIMARY, SECONDARY
 from colo_compare.errors import CheckpointerError, ConfigError, PromotionFailed, ProtectionFailed

@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from colo_compare.checkpoint.memory.__main__ import main
-from colo_compare.checkpoint.memory.backend import MemoryCheckpointer, MemoryOptions
+from colo_compare.checkpoint.memory.backend import MemoryCheckpointer
+from colo_compare.checkpoint.memory.options import MemoryOptions
 from colo_compare.core.actions import CheckpointRequest
 from tests.checkpoint.memory.conftest import ROOT, Reports, Start
 
