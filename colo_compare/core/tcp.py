@@ -68,6 +68,7 @@ class TcpComparer:
         if frame.end > frame.payload or flags & (SYN | FIN | RST):
             flow.spell_out()
         guest = flow.primary
+        unheard = False  # its SYN, which passed while nobody listened
         if flags & SYN:
             if not flow.guessed and flow.isn == NOWHERE:
                 begin_stream(self.ledger, flow, frame)
@@ -77,6 +78,10 @@ class TcpComparer:
         elif not guest.placed and not flags & RST:
             guest.placed = True
             flow.guessed = True
+            if not ledger.settings.rewrite:
+                unheard = flow.secondary.syn is not None
+                flow.secondary.placed = True  # no offset to wait for
+                flow.secondary.syn = None
 
         if flow.cut:
             # A promotion without a checkpoint that had copied this connection. Its bytes would go to wrong
@@ -105,7 +110,11 @@ class TcpComparer:
             return
 
         if flags & SYN:
-            pair(self.ledger, self.mirror, flow)
+            self._pair(flow)
+        elif unheard and flow.loose is not None:
+            early = flow.loose
+            flow.loose = None
+            self._compare_early(flow, early)
         if frame.end > frame.payload:
             counted = flow.stream.offer(
                 True, data_start, frame.data, frame.payload, frame.end, None, ledger.now
@@ -157,6 +166,18 @@ class TcpComparer:
             self.from_secondary(syn)
         return flow
 
+    def _pair(self, flow: TcpFlow) -> None:
+        """Place the two handshakes, and then what the secondary said before the primary's had come."""
+        early = flow.loose
+        pair(self.ledger, self.mirror, flow)
+        if early is not None and flow.loose is None:
+            self._compare_early(flow, early)
+
+    def _compare_early(self, flow: TcpFlow, early: list[Frame]) -> None:
+        for frame in early:
+            if not frame.flags & (SYN | RST):
+                self._compare_secondary(flow, frame)
+
     def _guess(self, flow: TcpFlow, position: i64) -> None:
         first = flow.primary.end == NOWHERE
         flow.guess(position)
@@ -204,7 +225,10 @@ class TcpComparer:
             self._keep_loose(flow, frame)
         elif not guest.placed:
             guest.note(frame, NOWHERE, ack, flow.scaled(frame))
-            self.ledger.counters.secondary[S_UNPLACED] += 1
+            if guest.syn is not None and (frame.end > frame.payload or flags & FIN):
+                self._keep_loose(flow, frame)  # the primary's SYN will say where it belongs
+            else:
+                self.ledger.counters.secondary[S_UNPLACED] += 1
         else:
             self._place_secondary(flow, frame, ack)
         self.release.settle(flow)
@@ -250,7 +274,7 @@ class TcpComparer:
         if flow.primary.syn is None:
             return
         guest.note(frame, NOWHERE, flow.place_ack(frame) if frame.flags & ACK else NOWHERE, frame.window)
-        pair(self.ledger, self.mirror, flow)
+        self._pair(flow)
         self.release.settle(flow)
         self.mirror.settle(flow)
         self.release.pump(flow)

@@ -364,3 +364,37 @@ def test_what_the_secondary_never_had_is_the_primary_s_alone() -> None:
     assert play.proxy.counters.secondary["unplaced"] == 1
     play.promote()
     assert play.proxy.flows()["established"] == 0
+
+
+# Between filters of QEMU, which rewrite: no number needs an offset
+
+
+def test_a_drop_in_hears_an_answer_before_the_primary_s_handshake() -> None:
+    play = Playbook(dataclasses.replace(QUIET, mirror=False, rewrite=False))
+    _, p, s = play.tcp(secondary_isn=10_000, secondary_clock=0)
+    play.secondary(s.syn_ack(ack=1), s.segment(ACK, ack=8), s.data(b"one", ack=8), s.fin(b"two"))
+    syn_ack = p.syn_ack(ack=1)
+    play.primary(syn_ack, releases=[syn_ack])
+    for said in (p.data(b"one", ack=8), p.fin(b"two")):
+        play.primary(said, releases=[said])
+    assert play.proxy.counters.secondary["unplaced"] == 1  # the acknowledgement, which was only noted
+
+
+def test_a_drop_in_hears_nothing_of_the_primary_s_handshake() -> None:
+    """It passed before the proxy was connected to the primary."""
+    play = Playbook(dataclasses.replace(QUIET, mirror=False, rewrite=False))
+    _, p, s = play.tcp(secondary_isn=10_000, secondary_clock=0)
+    play.forget(p.syn_ack(ack=1))
+    play.secondary(s.syn_ack(ack=1), s.data(b"one", ack=8))
+    one = p.data(b"one", ack=8)
+    play.primary(one, releases=[one])
+    play.both(p.data(b"two"), s.data(b"two"))
+    assert play.proxy.counters.secondary["unplaced"] == 0
+
+
+def test_what_a_drop_in_heard_before_any_handshake_of_the_primary_outlives_it() -> None:
+    play = Playbook(dataclasses.replace(QUIET, mirror=False, rewrite=False))
+    _, _, s = play.tcp(secondary_isn=10_000, secondary_clock=0)
+    said = [s.syn_ack(ack=1), s.data(b"one", ack=8)]
+    play.secondary(*said)
+    play.promote(flushes=said)
