@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
+from colo_compare.core.settings import BLOCK
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
 from colo_compare.simulate import scenario as kinds
 from colo_compare.simulate.client import Client
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from colo_compare.simulate.world import World
 
 _STORM: Final = 5.0  # virtual seconds that the network's own faults go on after the last event
+_WATCH_EVERY: Final = 0.5  # virtual seconds
 
 
 class Fate:
@@ -242,6 +244,12 @@ class Fate:
         world.backend = world.new_backend()
         shell.protect(world.ports[world.secondary.name], world.backend)
         return True
+
+    def watch_over(self) -> None:
+        """Bring a new secondary, as an operator would, whenever the service stands still for want of one."""
+        if self.world.shell.proxy.mode == BLOCK and not self.world.lost_service and self._protect_again():
+            self.world.note("a new secondary comes, as nothing goes without one")
+        self.world.schedule.after(_WATCH_EVERY, self.watch_over)
 
     def _upset(self, event: Event, until: float) -> None:
         machines: list[Client | SeatedGuest] = [self.world.client, self.world.primary.guest]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from colo_compare.core.actions import CheckpointCommitted, Event, ModeChanged
 from colo_compare.core.epochs import PAUSED
-from colo_compare.core.settings import PROTECT
+from colo_compare.core.settings import BLOCK, PROTECT
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
 from colo_compare.simulate.hosts import Guest
 from colo_compare.simulate.packets import ACK, FIN, ICMP6, RST, SYN, TCP, UDP, Seen, look
@@ -133,6 +133,8 @@ class Oracle(Observer):
         if data[12:14] == _ARP or (data[12] == 0x86 and data[20] == ICMP6 and data[54] == 136):
             return  # the proxy announces where the guest is
         seen = look(data)
+        if self._world.shell.proxy.mode == BLOCK:
+            raise Contradiction(f"released, and there is no secondary: {seen}")
         if kind:
             self._flushed(seen)
         else:

@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Final
 
-from colo_compare.core.settings import Settings
+from colo_compare.core.settings import BLOCK, Settings
 from colo_compare.simulate.backend import Wiring
 from colo_compare.simulate.links import Weather
 
@@ -195,6 +195,8 @@ def draw(seed: int) -> Scenario:
         return _halves(scenario)
     if theme < 0.2:
         return _results_only(scenario)
+    if theme < 0.24:
+        return _blocks(scenario)
     if theme > 0.94:
         return replace(scenario, embedded=True, version=4, room=60000, client_mss=400)
     return scenario
@@ -237,6 +239,21 @@ def _results_only(scenario: Scenario) -> Scenario:
         scenario,
         settings=replace(scenario.settings, reports_pause=False),
         wiring=replace(scenario.wiring, reports_steps=False),
+    )
+
+
+def _blocks(scenario: Scenario) -> Scenario:
+    """Let the service rather stand still than be unprotected, and secondaries die while it is used."""
+    chance = random.Random(~scenario.seed ^ 0xB10C)
+    last = max(event.at for event in scenario.events)
+    deaths = [
+        Event(chance.random() * last, CRASH_SECONDARY, chance.random() < 0.5, chance.random() * 0.008)
+        for _ in range(chance.randint(1, 2))
+    ]
+    return replace(
+        scenario,
+        settings=replace(scenario.settings, on_secondary_loss=BLOCK),
+        events=tuple(sorted([*scenario.events, *deaths], key=lambda event: event.at)),
     )
 
 

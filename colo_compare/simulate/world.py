@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from colo_compare.core.settings import BLOCK
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY, SIDE_NAMES
 from colo_compare.guest.noise import Noise
 from colo_compare.simulate.backend import Backend
@@ -70,6 +71,8 @@ class World:
         for event in scenario.events:
             self.fate.pending += 1
             self.schedule.at(event.at, self.fate.befall, event)
+        if scenario.settings.on_secondary_loss == BLOCK:
+            self.fate.watch_over()
 
     # Making things
 

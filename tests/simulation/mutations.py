@@ -83,6 +83,8 @@ MUTATIONS = (
              "return self.held_frames < settings.max_held_frames and", "return"),
     Mutation("a divergence asks for nothing", "ledger.py",
              "        self.want_checkpoint(reason, flow)\n", ""),
+    Mutation("nothing stands still for want of a secondary", "ledger.py",
+             "return self.mode == PROTECT or self.mode == BLOCK", "return self.mode == PROTECT"),
     Mutation("a dead primary's held frames go out", "pair.py",
              "        discarded = ledger.discard_all()",
              "        for held in ledger.holds.entries():\n"

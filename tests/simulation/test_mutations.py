@@ -35,6 +35,7 @@ FIRST_SEEDS = {
     "a full queue drops": 56,
     "a full queue is read on": 90,
     "a divergence asks for nothing": 9,
+    "nothing stands still for want of a secondary": 2,
     "a dead primary's held frames go out": 30,
     "a promotion flushes nothing": 17,
     "a promoted guest loses its sequence offset": 7,
