@@ -34,6 +34,7 @@ def families(now: Snapshot) -> Iterator[Metric]:
     yield from _flows(now)
     yield from _rewriter(now)
     yield from _ports(now.ports)
+    yield _counters("colo_captures", "Capture files about divergences, by outcome.", "outcome", now.captures)
     yield _histogram(
         "colo_loop_lag_seconds", "How much later than it should a task of the loop ran.", now.lag
     )

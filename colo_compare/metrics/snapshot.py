@@ -67,6 +67,7 @@ class Snapshot:
     joined: int  # new secondaries
     checkpointer_ready: bool
     ports: Mapping[str, PortFigures]
+    captures: Mapping[str, int]  # by outcome
 
 
 def take_snapshot(loop: Loop) -> Snapshot:
@@ -104,6 +105,7 @@ def take_snapshot(loop: Loop) -> Snapshot:
         joined=measures.joined,
         checkpointer_ready=checkpointing.checkpointer.ready and not checkpointing.ended,
         ports={link.name: _port(link) for link in loop.links},
+        captures=dict(loop.frames.captures),
     )
 
 

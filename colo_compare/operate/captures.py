@@ -17,7 +17,7 @@ import trio
 
 from colo_compare import __version__
 from colo_compare.core.actions import Divergence
-from colo_compare.operate.frames import Batch, CaptureText, Comments, FrameWatch
+from colo_compare.operate.frames import OUTCOMES, Batch, CaptureText, Comments, FrameWatch
 
 logger: Final = logging.getLogger(__name__)
 
@@ -46,15 +46,14 @@ class Captures:
         self._wanted: list[Divergence] = []
         self._news = trio.Event()
         self._not_before = 0.0  # of trio's time
-        self.written = 0
-        self.failed = 0
-        self.skipped = 0  # divergences without a file, as one had been written just before
+        # Skipped: divergences without a file, as one had been written just before.
+        self.outcomes: Final = dict.fromkeys(OUTCOMES, 0)
         self.failure = ""  # why the last one could not be written
 
     def want(self, event: Divergence) -> None:
         """Ask for a file about a divergence."""
         if not self._wanted and trio.current_time() < self._not_before:
-            self.skipped += 1
+            self.outcomes["skipped"] += 1
         elif len(self._wanted) < _MOST_NAMED:
             self._wanted.append(event)
             self._news.set()
@@ -62,6 +61,7 @@ class Captures:
     async def run(self, watch: FrameWatch) -> None:
         """Keep frames, and write files, until cancelled."""
         watch.wanted = self.want
+        watch.captures = self.outcomes
         ring = watch.begin(self.settings.ring)
         try:
             while True:
@@ -84,7 +84,7 @@ class Captures:
             await trio.to_thread.run_sync(write_capture, path, text, batches, comments)
             await trio.to_thread.run_sync(make_room, self.settings)
         except OSError as error:
-            self.failed += 1
+            self.outcomes["failed"] += 1
             failure = f"{path.parent}: {error.strerror}"
             if failure != self.failure:
                 logger.warning(
@@ -94,7 +94,7 @@ class Captures:
                 )
             self.failure = failure
         else:
-            self.written += 1
+            self.outcomes["written"] += 1
             self.failure = ""
             logger.info("captured: %s", path)
 
@@ -102,9 +102,7 @@ class Captures:
         """Give the counters and the last failure, for `status`."""
         return {
             "directory": str(self.settings.directory),
-            "written": self.written,
-            "failed": self.failed,
-            "skipped": self.skipped,
+            **self.outcomes,
             "failure": self.failure,
         }
 

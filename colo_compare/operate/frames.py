@@ -7,7 +7,7 @@ capture file only when one is wanted.
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -147,12 +147,16 @@ class CaptureText:
         )
 
 
+OUTCOMES: Final = ("written", "failed", "skipped")
+
+
 class FrameWatch:
     """Keeps a ring while anybody needs one, as large as the one needs who needs most."""
 
     def __init__(self) -> None:
         self.ring: FrameRing | None = None
         self.wanted: Callable[[Divergence], None] | None = None  # told of each divergence
+        self.captures: Mapping[str, int] = dict.fromkeys(OUTCOMES, 0)  # files about divergences
         self._limits: list[int] = []  # of those who need it
 
     def begin(self, limit: int = DEFAULT_BYTES) -> FrameRing:

@@ -15,6 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from colo_compare.core.sides import CLIENT
+from colo_compare.metrics.snapshot import take_snapshot
 from colo_compare.operate import captures as captures_module
 from colo_compare.operate.captures import Captures, CaptureSettings, make_room, write_capture
 from colo_compare.operate.frame_stream import PIECE, _pieces, stream_capture
@@ -62,9 +63,9 @@ async def test_each_divergence_has_its_file(
         await rig.settle()
         await rig.both_say(b"the same")
         await diverge(rig)
-        assert not captures.written
+        assert not captures.outcomes["written"]
         await rig.jump(0.2)
-        await wait_for(lambda: captures.written == 1)
+        await wait_for(lambda: captures.outcomes["written"] == 1)
         nursery.cancel_scope.cancel()
     (path,) = files(tmp_path)
     assert path.name == "divergence-20261124T210132Z-1.pcapng"
@@ -92,7 +93,7 @@ async def test_what_comes_together_shares_a_file_and_what_comes_soon_has_none(
         await diverge(rig)
         await diverge(rig)
         await rig.jump(0.2)
-        await wait_for(lambda: captures.written == 1)
+        await wait_for(lambda: captures.outcomes["written"] == 1)
         await diverge(rig)
         await rig.jump(0.5)
         assert captures.figures() == {
@@ -105,7 +106,7 @@ async def test_what_comes_together_shares_a_file_and_what_comes_soon_has_none(
         await rig.jump(0.5)
         await diverge(rig)
         await rig.jump(0.2)
-        await wait_for(lambda: captures.written == 2)
+        await wait_for(lambda: captures.outcomes["written"] == 2)
         nursery.cancel_scope.cancel()
     assert b"divergence 1, 2" in files(tmp_path)[0].read_bytes()
 
@@ -138,14 +139,15 @@ async def test_a_full_disk_costs_captures_and_nothing_else(
             await rig.both_say(bytes(1000), bytes(900), bytes(800), bytes(700))
             await diverge(rig)
             await rig.jump(0.2)
-            await wait_for(lambda: captures.failed == 1)
+            await wait_for(lambda: captures.outcomes["failed"] == 1)
             await rig.jump(1.0)
             await diverge(rig)
             await rig.jump(0.2)
-            await wait_for(lambda: captures.failed == 2)
+            await wait_for(lambda: captures.outcomes["failed"] == 2)
             assert len(await rig.both_say(b"still served")) == 1
             assert rig.loop.proxy.protected
             assert rig.error is None
+            assert take_snapshot(rig.loop).captures == {"written": 0, "failed": 2, "skipped": 0}
             nursery.cancel_scope.cancel()
         assert files(place) == []
     assert caplog.text.count("a capture was not written") == 1
@@ -162,14 +164,14 @@ async def test_a_directory_that_is_not_there(
         await rig.settle()
         await diverge(rig)
         await rig.jump(0.2)
-        await wait_for(lambda: captures.failed == 1)
+        await wait_for(lambda: captures.outcomes["failed"] == 1)
         await trio.Path(tmp_path / "no").mkdir()
         await rig.jump(1.0)
         await diverge(rig)
         await rig.jump(0.2)
-        await wait_for(lambda: captures.written == 1)
+        await wait_for(lambda: captures.outcomes["written"] == 1)
         nursery.cancel_scope.cancel()
-    assert (captures.failed, captures.failure) == (1, "")
+    assert (captures.outcomes["failed"], captures.failure) == (1, "")
     assert "No such file or directory; make room, or let this user write there" in caplog.text
 
 
