@@ -21,6 +21,7 @@ from colo_compare.checkpoint.memory.messages import (
     Header,
     Message,
     ProtocolError,
+    pages_checksum,
 )
 from colo_compare.checkpoint.memory.page_map import Run, count_pages
 
@@ -53,7 +54,7 @@ class MessageReader:
         self._sequence = 0
         self._header: Header
         self._runs: list[Run] = []
-        self._checksum = 0
+        self._table = memoryview(b"")
         self._body = bytearray()
         self._scattered: list[memoryview] = []
         self._expect(_AT_HEADER, [memoryview(bytearray(HEADER_LENGTH))])
@@ -125,7 +126,7 @@ class MessageReader:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         self._admit(header.kind, header.number)
         self._runs = []
-        self._checksum = 0
+        self._table = memoryview(b"")
         if header.runs:
             self._expect(_AT_TABLE, [memoryview(bytearray(header.runs * TABLE_ENTRY.size))])
             return None
@@ -139,7 +140,7 @@ class MessageReader:
         header, table = self._header, self._whole[0]
         memory, size = self._memory, self._page_size
         self._runs = list(TABLE_ENTRY.iter_unpack(table))
-        self._checksum = zlib.crc32(table)
+        self._table = table
         ends = [first + count for first, count in self._runs]
         if memory is None or min(count for _, count in self._runs) < 1 or max(ends) * size > len(memory):
             raise ProtocolError("pages came that this memory does not have: data is corrupted")
@@ -159,11 +160,11 @@ class MessageReader:
 
     def _take_body(self) -> Message:
         header = self._header
-        checksum = self._checksum
         in_place = header.kind == PAGES and not header.flags & COMPRESSED
-        if header.kind != PAGES or header.flags & CHECKED:
-            for part in self._scattered if in_place else [self._body]:
-                checksum = zlib.crc32(part, checksum)
+        if header.flags & CHECKED:
+            checksum = pages_checksum(self._table, self._scattered if in_place else [self._body])
+        else:
+            checksum = zlib.crc32(self._table if header.runs else self._body)
         if checksum != header.checksum:
             raise ProtocolError(
                 f"a message {KIND_NAMES[header.kind]} has a wrong checksum: data is corrupted"

@@ -21,6 +21,7 @@ from colo_compare.checkpoint.memory.messages import (
     Message,
     MessageWriter,
     ProtocolError,
+    pages_checksum,
     parse_verdict,
     parse_welcome,
 )
@@ -66,7 +67,9 @@ def test_messages_in_pieces_of_any_size(cuts: list[int], compression: int, check
 def forge(kind: int, body: bytes, *, runs: int = 0, flags: int = 0, length: int | None = None) -> bytes:
     """Make a message with right checksums, whatever is in it."""
     size = len(body) if length is None else length
-    header = HEADER.pack(MAGIC, VERSION, kind, flags, 0, runs, 1, size, zlib.crc32(body))
+    entries = body[: runs * 8]
+    checksum = pages_checksum(entries, [body[len(entries) :]]) if flags & CHECKED else zlib.crc32(body)
+    header = HEADER.pack(MAGIC, VERSION, kind, flags, 0, runs, 1, size, checksum)
     return header + struct.pack(">I", zlib.crc32(header)) + body
 
 
