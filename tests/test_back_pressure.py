@@ -59,6 +59,8 @@ async def scene(tmp_path: Path, nursery: trio.Nursery, settings: Settings) -> As
         loop = Loop(settings, client, primary, secondary, Scripted())
         await nursery.start(loop.run)
         with trio.fail_after(60):
+            while not loop.proxy.protected:  # a checkpoint drains a port at once, however much there is
+                await trio.lowlevel.checkpoint()
             yield Scene(loop, sockets)
         nursery.cancel_scope.cancel()
 
