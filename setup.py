@@ -1,8 +1,9 @@
-"""Compile wire/ and core/ at installation, where a C compiler is there.
+"""Compile wire/, core/ and the ports' system calls at installation, where a C compiler is there.
 
-One source, two speeds: mypyc compiles the same files that run uncompiled otherwise. COLO_COMPARE_COMPILE
-says what is wanted: ``auto`` (the default), ``never``, or ``require``, which fails where it cannot be had.
-An editable installation stays plain: machine code beside an edited source would be run in its place.
+One source, two speeds: mypyc compiles the same files that run uncompiled otherwise. System calls for many
+frames are written in C besides (ports/_batch.c), as Python has none. COLO_COMPARE_COMPILE says what is
+wanted: ``auto`` (the default), ``never``, or ``require``, which fails where it cannot be had. An editable
+installation stays plain: machine code beside an edited source would be run in its place.
 """
 
 import os
@@ -44,6 +45,9 @@ def give_up(why: BaseException) -> None:
     print(f"notice: wire/ and core/ stay plain Python, which is several times slower: {why}", file=sys.stderr)
 
 
+BATCH = Extension("colo_compare.ports._batch", ["colo_compare/ports/_batch.c"])
+
+
 class BuildCompiled(build_ext):
     """Runs mypyc, then the C compiler."""
 
@@ -60,7 +64,7 @@ class BuildCompiled(build_ext):
         # A package's __init__ holds nothing to compile. The group's name is that of the shared library.
         paths = [str(path) for path in sources if path.stem != "__init__"]
         try:
-            self.distribution.ext_modules = mypycify(paths, group_name="colo_compare")
+            self.distribution.ext_modules = [*mypycify(paths, group_name="colo_compare"), BATCH]
             self.reinitialize_command(self)
             self.ensure_finalized()
             super().run()
@@ -86,6 +90,5 @@ setup(
     cmdclass={"build_ext": BuildCompiled},
     # Asked for by the back end of pyproject.toml; not listed there, as who has no compiler needs no mypyc.
     setup_requires=["mypy>=2.4", "mypy_extensions>=1.0", "librt>=0.17"] if COMPILES else [],
-    # A stand-in: which extensions there are is known when mypyc has run.
-    ext_modules=[Extension("colo_compare.core", [])] if COMPILES else [],
+    ext_modules=[BATCH] if COMPILES else [],  # and what mypyc makes, which is known when it has run
 )

@@ -9,6 +9,7 @@ from typing import Final
 import trio
 
 from colo_compare.errors import PortClosed
+from colo_compare.ports import batch
 from colo_compare.ports.port import FramePort, PortCounters
 from colo_compare.wire.frame import Frame
 from colo_compare.wire.offload import materialise
@@ -67,12 +68,14 @@ class DescriptorPort(FramePort):
     def _count_received(self, messages: list[bytes]) -> None:
         """Count messages; virtio-net headers are no bytes of the network."""
         self.counters.received_frames += len(messages)
-        self.counters.received_bytes += sum(map(len, messages)) - len(messages) * self.header_len
+        self.counters.received_bytes += (
+            batch.size_of(messages, 0, len(messages)) - len(messages) * self.header_len
+        )
 
     def _count_sent(self, messages: list[bytes], start: int, end: int) -> None:
         """Count messages[start:end]."""
         self.counters.sent_frames += end - start
-        self.counters.sent_bytes += sum(map(len, messages[start:end])) - (end - start) * self.header_len
+        self.counters.sent_bytes += batch.size_of(messages, start, end) - (end - start) * self.header_len
 
     def _raise_if_gone(self) -> None:
         if self._gone:

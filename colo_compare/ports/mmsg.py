@@ -1,4 +1,7 @@
-"""Many messages in one system call: recvmmsg(2) and sendmmsg(2), which Python's socket module does not have.
+"""Many messages in one call: recvmmsg(2) and sendmmsg(2), which Python's socket module does not have.
+
+This is the plain form, which runs where there was no C compiler; `_batch.c` has the same names for the same
+things. A port takes them from `ports.batch`. Messages are ``bytes``, and each is one frame.
 
 Measured for each frame of 64 bytes on AF_PACKET between two veths, the kernel's own work included:
 
@@ -14,9 +17,18 @@ recvmsg_into in a loop, auxdata       2.57 us  sendmsg of header and frame      
 import ctypes
 import mmap
 import os
+import select
+import struct
 from typing import Final
 
 MSG_DONTWAIT: Final = 0x40
+
+TP_STATUS_VLAN_VALID: Final = 1 << 4  # linux/if_packet.h
+TP_STATUS_VLAN_TPID_VALID: Final = 1 << 6
+_CONTROL: Final = 40  # CMSG_SPACE(sizeof(struct tpacket_auxdata)): a header of 16 bytes, 20, padding
+_STATUS_AT: Final = 16  # tp_status in there
+_TAG_AT: Final = 32  # tp_vlan_tci, tp_vlan_tpid in there
+_TAG: Final = struct.Struct("HH")
 
 
 class _ReceiveVector(ctypes.Structure):
@@ -61,22 +73,25 @@ _HEADER_SIZE: Final = ctypes.sizeof(_MultiMessageHeader)
 
 
 class MessageReceiver:
-    """Buffers for `count` messages of up to `slot` bytes and `control` bytes of ancillary data each.
+    """Receives up to `count` messages of less than `slot` bytes in one call.
 
-    After `receive` gave n, message i stands in `data` from i * slot on with `lengths[i]` bytes, and its
-    ancillary data in `control` from i * control_size on, for i < n. With a gap (start, end) of a slot,
-    the kernel's bytes from `start` on are stored from `end` on, and the gap keeps its zeros.
+    With a gap (start, end), the kernel's bytes from `start` on stand in the message from `end` on, with zeros
+    between.
     """
 
-    def __init__(self, count: int, slot: int, control_size: int, gap: tuple[int, int] | None = None) -> None:
-        self.slot: Final = slot
-        self.control_size: Final = control_size
-        self.hidden: Final = 0 if gap is None else gap[1] - gap[0]  # bytes that `lengths` leaves out
+    tags: tuple[tuple[int, int, int], ...]
+    """Of the messages of the last call that the kernel took a VLAN tag out of, for packet sockets with
+    PACKET_AUXDATA: index in the list, TPID (0 where the kernel does not say), TCI."""
+
+    def __init__(self, count: int, slot: int, gap: tuple[int, int] | None = None) -> None:
+        self.tags = ()
         self._count = count
+        self._slot = slot
+        self._gap_start, self._gap_end = gap or (0, 0)
         buffer = mmap.mmap(-1, count * slot)  # unlike a bytearray's, pages that no frame reaches cost nothing
-        control = bytearray(count * control_size)
+        control = bytearray(count * _CONTROL)
         headers = bytearray(count * _HEADER_SIZE)
-        pieces = [(0, slot)] if gap is None else [(0, gap[0]), (gap[1], slot)]
+        pieces = [(0, self._gap_start), (self._gap_end, slot)]
         self._vectors = (_ReceiveVector * (count * len(pieces)))()
         array = (_MultiMessageHeader * count).from_buffer(headers)
         buffer_at = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
@@ -86,8 +101,8 @@ class MessageReceiver:
             header = array[i].header
             header.vectors = ctypes.addressof(self._vectors[i * len(pieces)])
             header.vector_count = len(pieces)
-            header.control = control_at + i * control_size
-            header.control_length = control_size
+            header.control = control_at + i * _CONTROL
+            header.control_length = _CONTROL
             for j, (start, end) in enumerate(pieces):
                 vector = self._vectors[i * len(pieces) + j]
                 vector.base = buffer_at + i * slot + start
@@ -95,24 +110,46 @@ class MessageReceiver:
         # The kernel overwrites lengths and flags: one copy of all headers puts them back.
         self._fresh = bytes(headers)
         self._headers = memoryview(headers)
-        self.data: Final = memoryview(buffer)
-        self.control: Final = memoryview(control)
+        self._data = memoryview(buffer)
+        self._control = memoryview(control)
+        self._statuses = self._control.cast("I")[_STATUS_AT // 4 :: _CONTROL // 4]
         words = self._headers.cast("I")
-        at = _MultiMessageHeader.length.offset // 4
-        self.lengths: Final = words[at :: _HEADER_SIZE // 4]
+        self._lengths = words[_MultiMessageHeader.length.offset // 4 :: _HEADER_SIZE // 4]
 
-    def receive(self, fd: int) -> int:
-        """Receive what is there; gives the number of messages. Raises OSError, BlockingIOError if none."""
+    def receive(self, fd: int, messages: list[bytes]) -> int:
+        """Receive what is there behind `messages`; give how many messages the kernel gave.
+
+        Those that fill a slot are too long, and left out. Raises OSError, BlockingIOError if there are none.
+        """
         self._headers[:] = self._fresh
         got: int = _recvmmsg(fd, self._headers_at, self._count, MSG_DONTWAIT, None)
         if got < 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
+        tags: list[tuple[int, int, int]] = []
+        slot = self._slot
+        data = self._data
+        statuses = self._statuses[:got].tolist()
+        at = 0
+        for i, length in enumerate(self._lengths[:got].tolist()):
+            if length > self._gap_start:
+                length += self._gap_end - self._gap_start
+            if length < slot:
+                if statuses[i] & TP_STATUS_VLAN_VALID:
+                    tags.append((len(messages), *self._tag(i)))
+                messages.append(data[at : at + length].tobytes())
+            at += slot
+        self.tags = tuple(tags)
         return got
+
+    def _tag(self, i: int) -> tuple[int, int]:
+        """Give TPID and TCI of the tag that the kernel took out of message i."""
+        tci, tpid = _TAG.unpack_from(self._control, i * _CONTROL + _TAG_AT)
+        return tpid if self._statuses[i] & TP_STATUS_VLAN_TPID_VALID else 0, tci
 
 
 class MessageSender:
-    """Sends up to `count` messages, each one bytes object.
+    """Sends up to `count` messages in one call.
 
     With a gap (start, end), those bytes of each message are left out.
     """
@@ -158,3 +195,48 @@ class MessageSender:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
         return sent
+
+
+class MessageReader:
+    """Reads messages of up to `slot` bytes from a descriptor on which each read is one."""
+
+    def __init__(self, slot: int) -> None:
+        self._slot = slot
+
+    def read(self, fd: int, messages: list[bytes], limit: int) -> int:
+        """Read behind `messages` until there are `limit`; give the error number that ended it, or 0."""
+        read = os.read  # into a reused buffer, and out of it again, is no faster (1.1 us a frame, both)
+        slot = self._slot
+        try:
+            while len(messages) < limit:
+                messages.append(read(fd, slot))
+        except OSError as error:
+            return error.errno or 0
+        return 0
+
+
+def write_messages(fd: int, messages: list[bytes], start: int) -> int:
+    """Write messages[start:], one call each; give how many were written, at least one.
+
+    Raises OSError for what is wrong with the first of them, BlockingIOError if there is no room.
+    """
+    at = start
+    try:
+        while at < len(messages):
+            os.write(fd, messages[at])
+            at += 1
+    except OSError:
+        if at == start:
+            raise
+    return at - start
+
+
+def size_of(messages: list[bytes], start: int, end: int) -> int:
+    """Give the bytes of messages[start:end]."""
+    return sum(map(len, messages[start:end]))
+
+
+def readable(descriptors: list[int], seconds: float) -> list[int]:
+    """Give which descriptors are readable, as soon as one is; none after so many seconds."""
+    # Not poll: its shortest time is a millisecond, as is epoll's.
+    return select.select(descriptors, (), (), seconds)[0]

@@ -15,9 +15,9 @@ from typing import Final
 import trio
 
 from colo_compare.errors import PortClosed, PortUnavailable
+from colo_compare.ports import batch
 from colo_compare.ports.descriptor import DescriptorPort
 from colo_compare.ports.interface import IFF_UP, interface_flags, known_interfaces, why_down
-from colo_compare.ports.mmsg import MessageReceiver, MessageSender
 from colo_compare.wire.frame import VNET_HEADER_LEN, parse_frame
 from colo_compare.wire.offload import materialise
 from colo_compare.wire.vnet import EMPTY_VNET_HEADER, NEEDS_CSUM, parse_vnet
@@ -39,12 +39,6 @@ PACKET_MR_PROMISC: Final = 1
 SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
 SO_RCVBUFFORCE: Final = 33
 
-TP_STATUS_VLAN_VALID: Final = 1 << 4
-TP_STATUS_VLAN_TPID_VALID: Final = 1 << 6
-AUXDATA_SIZE: Final = 40  # CMSG_SPACE(sizeof(struct tpacket_auxdata)): a header of 16 bytes, 20, padding
-_STATUS_AT: Final = 16  # tp_status in there
-_TAG_AT: Final = 32  # tp_vlan_tci, tp_vlan_tpid in there
-_TAG: Final = struct.Struct("HH")
 _STATISTICS: Final = struct.Struct("II")  # struct tpacket_stats: packets, drops
 
 _BUFFER: Final = 64 << 20  # bytes asked of the kernel for each direction
@@ -65,9 +59,8 @@ class PacketPort(DescriptorPort):
     """
 
     _socket: socket.socket  # these from `open` on
-    _receiver: MessageReceiver
-    _sender: MessageSender
-    _statuses: memoryview  # tp_status of each message
+    _receiver: batch.MessageReceiver
+    _sender: batch.MessageSender
 
     def __init__(self, url: str, interface: str, vnet_hdr: str = "auto") -> None:
         super().__init__(url, pushes_back=False)
@@ -115,9 +108,8 @@ class PacketPort(DescriptorPort):
                 f"{self.url}: this kernel is too old (Linux 4.20 is needed): {error.strerror}"
             ) from None
         gap = self._ask_for_headers(sock)
-        self._receiver = MessageReceiver(RUN, SLOT, AUXDATA_SIZE, gap)
-        self._statuses = self._receiver.control.cast("I")[_STATUS_AT // 4 :: AUXDATA_SIZE // 4]
-        self._sender = MessageSender(RUN, gap)
+        self._receiver = batch.MessageReceiver(RUN, SLOT, gap)
+        self._sender = batch.MessageSender(RUN, gap)
         for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
             try:
                 sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
@@ -168,15 +160,12 @@ class PacketPort(DescriptorPort):
 
     def _read(self, limit: int) -> list[bytes]:
         receiver = self._receiver
-        data = receiver.data
-        slot = receiver.slot
-        hidden = receiver.hidden
         frames: list[bytes] = []
         gone: PortClosed | None = None
         refused = 0
-        while len(frames) < limit:
+        while (before := len(frames)) < limit:
             try:
-                got = receiver.receive(self._fd)
+                got = receiver.receive(self._fd, frames)
             except BlockingIOError:
                 break
             except OSError as error:
@@ -193,18 +182,9 @@ class PacketPort(DescriptorPort):
                 # The kernel tells of the end once, and first; what came before it can still be read.
                 gone = self._break(why or f"cannot be read: {error.strerror}")
                 continue
-            lengths = receiver.lengths[:got].tolist()
-            statuses = self._statuses[:got].tolist()
-            at = 0
-            for i in range(got):
-                length = lengths[i] + hidden
-                if length >= slot:
-                    self.counters.dropped_receive += 1
-                elif statuses[i] & TP_STATUS_VLAN_VALID:
-                    frames.append(self._with_tag(data[at : at + length].tobytes(), i))
-                else:
-                    frames.append(data[at : at + length].tobytes())
-                at += slot
+            if receiver.tags:
+                self._put_tags_back(frames)
+            self.counters.dropped_receive += before + got - len(frames)  # too long for a slot
             if got < RUN:
                 break
         if gone is not None and not frames:
@@ -216,13 +196,11 @@ class PacketPort(DescriptorPort):
             self._count_kernel_drops()
         return frames
 
-    def _with_tag(self, frame: bytes, i: int) -> bytes:
-        """Put back the VLAN tag that the kernel took out of message i."""
-        at = i * AUXDATA_SIZE
-        tci, tpid = _TAG.unpack_from(self._receiver.control, at + _TAG_AT)
-        if not self._receiver.control[at + _STATUS_AT] & TP_STATUS_VLAN_TPID_VALID:
-            tpid = ETH_P_8021Q
-        return insert_tag(frame, self._kernel_header_len, struct.pack("!HH", tpid, tci))
+    def _put_tags_back(self, frames: list[bytes]) -> None:
+        """Put back the VLAN tags that the kernel took out."""
+        for index, tpid, tci in self._receiver.tags:
+            tag = struct.pack("!HH", tpid or ETH_P_8021Q, tci)
+            frames[index] = insert_tag(frames[index], self._kernel_header_len, tag)
 
     def _count_kernel_drops(self) -> None:
         """Add what the kernel dropped since the last time: its counter starts anew with each look."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from colo_compare.errors import PortUnavailable
+from colo_compare.ports import batch
 from colo_compare.ports.descriptor import RECEIVE_LIMIT, DescriptorPort
 from colo_compare.ports.interface import IFF_UP, interface_flags, set_up
 from colo_compare.wire.frame import VNET_HEADER_LEN
@@ -56,6 +57,7 @@ class TapPort(DescriptorPort):
         self.interface: Final = interface
         self._vnet_hdr = vnet_hdr
         self._multi_queue = multi_queue
+        self._reader = batch.MessageReader(_LONGEST)
         self._kernel_drops = 0  # of the interface, when last looked at
 
     async def open(self) -> None:
@@ -163,23 +165,14 @@ class TapPort(DescriptorPort):
 
     def _read(self, limit: int) -> list[bytes]:
         frames: list[bytes] = []
-        fd = self._fd
-        read = os.read  # into a reused buffer, and out of it again, is no faster (1.1 us a frame, both)
-        while len(frames) < limit:
-            try:
-                frames.append(read(fd, _LONGEST))
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if (
-                    error.errno == errno.EINVAL
-                ):  # a large frame of a kind that no virtio-net header can express
-                    self.counters.dropped_receive += 1
-                    continue
-                gone = self._break(self._why_gone(error))
-                if not frames:
-                    raise gone from None
-                break
+        while (why := self._reader.read(self._fd, frames, limit)) == errno.EINVAL:
+            self.counters.dropped_receive += (
+                1  # a large frame of a kind that no virtio-net header can express
+            )
+        if why not in (0, errno.EAGAIN):
+            gone = self._break(self._why_gone(why))
+            if not frames:
+                raise gone
         self._count_received(frames)
         if len(frames) == RECEIVE_LIMIT:  # the queue overflows only while much waits in it
             drops = self._read_kernel_drops()
@@ -197,28 +190,28 @@ class TapPort(DescriptorPort):
         return self._kernel_drops
 
     def _write(self, messages: list[bytes]) -> int:
+        total = len(messages)
         taken = 0
-        refused = 0
-        sent: list[bytes] = []
-        for message in messages:
+        while taken < total:
             try:
-                os.write(self._fd, message)
+                sent = batch.write_messages(self._fd, messages, taken)
             except BlockingIOError:
                 break
             except OSError as error:
                 if error.errno in {errno.EIO, errno.EBADFD}:
-                    raise self._break(self._why_gone(error)) from None
-                refused += 1  # EINVAL: shorter than an Ethernet header, or a header that makes no sense
-            else:
-                sent.append(message)
-            taken += 1
-        self.counters.dropped_send += refused
-        self._count_sent(sent, 0, len(sent))
+                    raise self._break(self._why_gone(error.errno)) from None
+                self.counters.dropped_send += (
+                    1  # EINVAL: shorter than Ethernet's header, or a header without sense
+                )
+                taken += 1
+                continue
+            self._count_sent(messages, taken, taken + sent)
+            taken += sent
         return taken
 
-    def _why_gone(self, error: OSError) -> str:
-        if error.errno == errno.EBADFD:
+    def _why_gone(self, error: int) -> str:
+        if error == errno.EBADFD:
             return f"interface {self.interface} was removed"
-        if error.errno == errno.EIO:
+        if error == errno.EIO:
             return f"interface {self.interface} was set down"
-        return f"cannot be used any more: {error.strerror}"
+        return f"cannot be used any more: {os.strerror(error)}"

@@ -39,7 +39,7 @@ def _digest() -> str:
     sha = hashlib.sha256()
     for name in SOURCES:
         top = ROOT / name
-        for path in sorted(top.rglob("*.py")) if top.is_dir() else [top]:
+        for path in sorted([*top.rglob("*.py"), *top.rglob("*.c")]) if top.is_dir() else [top]:
             sha.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return sha.hexdigest()[:16]
 

@@ -1,10 +1,26 @@
+import importlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from colo_compare.ports import batch
 from tests.namespaces import ip, new_namespace, quiet, settle
+
+
+@pytest.fixture(params=["mmsg", "_batch"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Ports that move frames in plain Python, and in C where that is compiled (see .ci/test_compiled)."""
+    name = f"colo_compare.ports.{request.param}"
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        pytest.skip(f"{name} is not compiled")
+    for each in batch.__all__:
+        monkeypatch.setattr(batch, each, getattr(module, each))
+    return module
 
 
 @pytest.fixture

@@ -29,12 +29,14 @@ def pair(one: str, other: str) -> MakePair:
     return make_pair
 
 
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("options", ["", "?vnet_hdr=no"])
 @pytest.mark.parametrize("other_options", ["", "?vnet_hdr=no"])
 async def test_packet(veth: tuple[str, str], options: str, other_options: str) -> None:
     await check_port(pair(f"packet:left{options}", f"packet:right{other_options}"), longest=65549)
 
 
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("options", ["", "?vnet_hdr=no"])
 async def test_tap(tap: str, options: str) -> None:
     await check_port(pair(f"tap:{tap}{options}", f"packet:{tap}"))

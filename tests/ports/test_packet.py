@@ -13,8 +13,7 @@ from pyroute2 import IPRoute
 from trio.testing import wait_all_tasks_blocked
 
 from colo_compare.errors import PortClosed, PortUnavailable
-from colo_compare.ports import FramePort, packet
-from colo_compare.ports.mmsg import MessageReceiver
+from colo_compare.ports import FramePort, batch, packet
 from colo_compare.ports.packet import PacketPort, insert_tag, without_headers
 from colo_compare.ports.tap import TapPort
 from colo_compare.testing import check_port
@@ -22,6 +21,8 @@ from colo_compare.wire.frame import VNET_HEADER_LEN, Frame, parse_frame
 from colo_compare.wire.vnet import GSO_TCPV4, NEEDS_CSUM, VnetHeader, parse_vnet
 from tests import frames
 from tests.namespaces import as_nobody, ip, settle
+
+pytestmark = pytest.mark.usefixtures("form")
 
 DATA = frames.ethernet(b"payload".ljust(50), 0x88B5, frames.GUEST_MAC, frames.CLIENT_MAC)
 PLAIN = parse_frame(DATA, 0, False)
@@ -292,24 +293,22 @@ async def test_down_and_up_again_changes_nothing(veth: tuple[str, str]) -> None:
         assert left.send_batch([PLAIN]) == 1
 
 
-class Refusing(MessageReceiver):
+class Refusing(batch.MessageReceiver):
     """A kernel that throws away what its virtio-net header cannot express: recvmsg fails once for each."""
 
-    def __init__(self, refusals: int) -> None:
-        super().__init__(packet.RUN, packet.SLOT, packet.AUXDATA_SIZE)
-        self.refusals = refusals
+    refusals = 0
 
-    def receive(self, fd: int) -> int:
+    def receive(self, fd: int, messages: list[bytes], /) -> int:
         self.refusals -= 1
         if self.refusals >= 0:
             raise OSError(errno.EINVAL, "Invalid argument")
-        return super().receive(fd)
+        return super().receive(fd, messages)
 
 
 async def test_frames_that_the_kernel_cannot_express_are_counted(veth: tuple[str, str]) -> None:
     async with port("left") as left, port("right") as right:
-        right._receiver = Refusing(3)
-        right._statuses = right._receiver.control.cast("I")[4 :: packet.AUXDATA_SIZE // 4]
+        right._receiver = refusing = Refusing(packet.RUN, packet.SLOT)
+        refusing.refusals = 3
         left.send_batch([PLAIN])
         assert len(await right.receive_batch()) == 1
         assert right.counters.dropped_receive == 3
@@ -317,7 +316,8 @@ async def test_frames_that_the_kernel_cannot_express_are_counted(veth: tuple[str
 
 async def test_a_socket_that_gives_nothing_but_errors_is_gone(veth: tuple[str, str]) -> None:
     async with port("left") as left:
-        left._receiver = Refusing(10**9)
+        left._receiver = refusing = Refusing(packet.RUN, packet.SLOT)
+        refusing.refusals = 10**9
         with pytest.raises(PortClosed, match="cannot be read: Invalid argument"):
             left.drain()
 

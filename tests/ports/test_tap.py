@@ -16,6 +16,8 @@ from colo_compare.wire.frame import VNET_HEADER_LEN, parse_frame
 from tests import frames
 from tests.namespaces import NOBODY, as_nobody, ip, quiet, settle
 
+pytestmark = pytest.mark.usefixtures("form")
+
 DATA = frames.ethernet(b"payload".ljust(50), 0x88B5, frames.GUEST_MAC, frames.CLIENT_MAC)
 PLAIN = parse_frame(DATA, 0, False)
 
