@@ -7,9 +7,9 @@ from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
 from colo_compare.simulate import scenario as kinds
 from colo_compare.simulate.client import Client
 from colo_compare.simulate.links import Link
+from colo_compare.simulate.port import LOST, Port
 from colo_compare.simulate.scenario import Event
 from colo_compare.simulate.seat import Seat, SeatedGuest
-from colo_compare.simulate.shell import LOST, Port
 
 if TYPE_CHECKING:
     from colo_compare.simulate.world import World
@@ -105,7 +105,7 @@ class Fate:
             self.world.shell.perform()
         elif kind == kinds.PROMOTE:
             self.excused = True
-            self.world.shell.promote()
+            self.world.shell.failover.promote()
         elif kind == kinds.PROTECT:
             return self._protect_again()
         else:
@@ -123,13 +123,13 @@ class Fate:
         heir = world.secondary
         if heir is None or not heir.alive or not shell.proxy.protected or shell.dead:
             return False  # one death too many
-        if not world.primary.alive or shell.promoting:
+        if not world.primary.alive or shell.failover.promoting:
             return False
         calm = world.schedule.now >= self.disturbed_until and heir.runs
         self.excused = not calm
         world.primary.kill()
         port = world.ports[world.primary.name]
-        world.schedule.after(self._detection(), shell.report, port, "its process has ended")
+        world.schedule.after(self._detection(), shell.failover.report, port, "its process has ended")
         return True
 
     def _crash_secondary(self) -> bool:
@@ -145,7 +145,7 @@ class Fate:
 
     def _reports(self, port: Port) -> None:
         if port.role != LOST:
-            self.world.shell.report(port, "its process has ended")
+            self.world.shell.failover.report(port, "its process has ended")
 
     def _detection(self) -> float:
         return self.world.chance.random() * self.world.scenario.detection
@@ -155,7 +155,7 @@ class Fate:
         seat = world.secondary
         if seat is None or not seat.alive or not world.primary.alive or world.shifted or world.shell.dead:
             return False
-        if world.shell.promoting or world.shell.secondary is None:
+        if world.shell.failover.promoting or world.shell.secondary is None:
             return False
         world.shell.crash()
         world.oracle.forget()
@@ -233,7 +233,12 @@ class Fate:
     def _protect_again(self) -> bool:
         """Take a new guest, of no state yet, as the secondary."""
         shell = self.world.shell
-        if shell.secondary is not None or shell.dead or not self.world.primary.alive or shell.promoting:
+        if (
+            shell.secondary is not None
+            or shell.dead
+            or not self.world.primary.alive
+            or shell.failover.promoting
+        ):
             return False
         if self.world.secondary is not None and self.world.secondary.alive:
             return False  # it is still being fenced

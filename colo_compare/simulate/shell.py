@@ -1,13 +1,11 @@
 """The shell round the real core, in virtual time: ports, gates, timers, checkpoints, failover.
 
-It does what `loop`, `checkpointing` and `failover` do, and is read beside them. Everything that happens in
+It does what `loop` and `checkpointing` do, and is read beside them. Everything that happens in
 the product between two awaits happens here in one call.
 """
 
 import math
 import random
-from collections import deque
-from collections.abc import Callable, Generator
 from typing import Final
 
 from colo_compare.core.actions import Actions, CheckpointRequest, Event, SideLost
@@ -15,34 +13,16 @@ from colo_compare.core.epochs import PAUSED
 from colo_compare.core.proxy import Proxy
 from colo_compare.core.settings import PROTECT, Settings
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY, SIDE_NAMES
-from colo_compare.errors import CheckpointerError, PromotionFailed
 from colo_compare.simulate.attempt import Attempt
 from colo_compare.simulate.backend import Backend
+from colo_compare.simulate.failover import Failover
+from colo_compare.simulate.port import LOST, Port
 from colo_compare.simulate.schedule import Alarm, Process, Schedule, Steps
 from colo_compare.wire.frame import Frame, parse_frame
 
-LOST: Final = -1
 BATCH: Final = 64
 """Frames that are read at once, at most."""
 _READ_DELAY: Final = 0.0001  # seconds from a frame's arrival to its being read, at most
-
-
-class Port:
-    """One port of the proxy: what has arrived and was not read, and what it does not take now."""
-
-    def __init__(self, name: str, role: int, room: int) -> None:
-        self.name: Final = name
-        self.role = role
-        self.room: Final = room  # frames; more are lost, as a packet socket loses them
-        self.link: Callable[[bytes], None]  # to the machine
-        self.arrived: deque[bytes] = deque()
-        self.backlog: deque[bytes] = deque()
-        self.reading = False  # a read is on its way
-        self.at_gate = False
-        self.stuck_until = 0.0  # it takes nothing
-        self.stuck_since = 0.0
-        self.overflow = 0
-        self.failure = ""
 
 
 class Observer:
@@ -93,32 +73,32 @@ class Shell:
         self.backend: Backend | None = None
         self.dead = False
         self.why_ended = ""
-        self.promoting = False
+        self.failover: Final = Failover(self)
         self.draining = False  # a port is read whether or not there is room
         self._chance: Final = chance
-        self._losses: deque[tuple[Port, str]] = deque()
         self._asked: CheckpointRequest | None = None
-        self._epoch: int | None = None  # of the checkpoint under way, until its result is known
-        self._attempt: Attempt | None = None
-        self._alarm: Final = Alarm(schedule, self._due, self._run_timers)
+        self.epoch_asked: int | None = None  # of the checkpoint under way, until its result is known
+        self.attempt: Attempt | None = None
+        self.alarm: Final = Alarm(schedule, self._due, self._run_timers)
         self._processes: list[Process] = []
 
     def start(self) -> None:
         """Begin to serve."""
         self.proxy.start(self.schedule.now)
         self.perform()
-        self._start(self._handle_losses())
+        self.start_process(self.failover.run())
         for port in self._ports():
             self._read_soon(port)
 
-    def _start(self, steps: Steps) -> None:
+    def start_process(self, steps: Steps) -> None:
+        """Let something go on until the proxy crashes."""
         self._processes = [process for process in self._processes if not process.over]
         self._processes.append(Process(self.schedule, steps))
 
     def crash(self) -> None:
         """End as a process does that is killed."""
         self.dead = True
-        self._alarm.off = True
+        self.alarm.off = True
         for process in self._processes:
             process.cancel()
         if self.backend is not None:
@@ -128,11 +108,12 @@ class Shell:
             port.backlog.clear()
             port.reading = port.at_gate = False
 
-    def _end(self, why: str) -> None:
+    def end(self, why: str) -> None:
+        """End, as nothing is left that could go on."""
         if not self.why_ended:
             self.why_ended = why
             self.dead = True
-            self._alarm.off = True
+            self.alarm.off = True
             self.observer.ended(why)
 
     def _ports(self) -> list[Port]:
@@ -205,10 +186,11 @@ class Shell:
     def perform(self) -> None:
         """Do what the core wants done."""
         actions = self.proxy.take_actions()
-        self._send_all(actions, "")
-        self._finish(actions)
+        self.send_all(actions, "")
+        self.finish(actions)
 
-    def _send_all(self, actions: Actions, kind: str) -> None:
+    def send_all(self, actions: Actions, kind: str) -> None:
+        """Send frames; `kind` is what the observer is told."""
         for frame in actions.to_client:
             self.observer.released(frame.data, kind)
         for frame in actions.to_primary:
@@ -220,14 +202,15 @@ class Shell:
             self._send(self.secondary, actions.to_secondary)
         self._send(self.client, actions.to_client)
 
-    def _finish(self, actions: Actions) -> None:
+    def finish(self, actions: Actions) -> None:
+        """Do what is left of actions when their frames are sent."""
         for event in actions.events:
             self.observer.told(event)
             if isinstance(event, SideLost) and event.side == SECONDARY and self.secondary is not None:
-                self.report(self.secondary, "it did not complete a checkpoint")
+                self.failover.report(self.secondary, "it did not complete a checkpoint")
         for request in actions.requests:
             self._ask(request)
-        self._alarm.look()
+        self.alarm.look()
         self._open_gates()
         self.observer.performed()
 
@@ -237,7 +220,7 @@ class Shell:
         if port.backlog or self.schedule.now < port.stuck_until:
             if not port.backlog:
                 port.stuck_since = self.schedule.now
-                self._start(self._flush(port))
+                self.start_process(self._flush(port))
             port.backlog.extend([frame.data for frame in frames])
             return
         for frame in frames:
@@ -247,7 +230,7 @@ class Shell:
         while port.role != LOST and self.schedule.now < port.stuck_until:
             limit = port.stuck_since + self.settings.checkpoint_timeout
             if port.role == SECONDARY and self.schedule.now >= limit:
-                self.report(port, "its port takes nothing")
+                self.failover.report(port, "its port takes nothing")
                 return
             yield min(port.stuck_until, limit) if port.role == SECONDARY else port.stuck_until
         while port.role == SECONDARY and self.replaces_state:
@@ -259,7 +242,7 @@ class Shell:
     # Time
 
     def _due(self) -> float:
-        return math.inf if self.dead or self.promoting else self.proxy.next_timer()
+        return math.inf if self.dead or self.failover.promoting else self.proxy.next_timer()
 
     def _run_timers(self) -> None:
         self.proxy.handle_timer(self.schedule.now)
@@ -270,20 +253,20 @@ class Shell:
     # Requests for checkpoints
 
     def _ask(self, request: CheckpointRequest) -> None:
-        if self._epoch is not None:
+        if self.epoch_asked is not None:
             raise AssertionError("the core asks for a checkpoint while one is under way")
         if request.epoch != self.proxy.epoch + 1 or not request.reasons:
             raise AssertionError(f"the core asks for nonsense: {request}")
         self._asked = request
-        self._epoch = request.epoch
-        self._start(self._serve(request))
+        self.epoch_asked = request.epoch
+        self.start_process(self._serve(request))
 
     def _serve(self, request: CheckpointRequest) -> Steps:
         while self._asked is request:
-            if self._attempt is not None and not self._attempt.over:
+            if self.attempt is not None and not self.attempt.over:
                 yield math.inf  # the backend has not let go of the one before
                 continue
-            if self.promoting:
+            if self.failover.promoting:
                 yield self.schedule.now + 0.01
                 continue
             backend = self.backend
@@ -292,30 +275,32 @@ class Shell:
                 yield self.schedule.now + 0.02
                 continue
             self._asked = None
-            self._attempt = Attempt(backend, request.epoch)
+            self.attempt = Attempt(backend, request.epoch)
 
     @property
     def replaces_state(self) -> bool:
         """Whether the secondary may be loaded any moment."""
-        return self._epoch is not None and self._asked is None
+        return self.epoch_asked is not None and self._asked is None
 
     def _over(self) -> None:
         """Note that no checkpoint is under way, before the core is told."""
-        self._epoch = None
+        self.epoch_asked = None
         self.backend_changed()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Cancel what is asked for: nobody waits for it any more."""
         self._asked = None
         self._over()
-        if self._attempt is not None:
-            self._attempt.cancel()
+        if self.attempt is not None:
+            self.attempt.cancel()
 
     def backend_changed(self) -> None:
         """Let everybody look again who waits for the backend."""
         for process in self._processes:
             process.wake()
 
-    def _intact(self) -> bool:
+    def intact(self) -> bool:
+        """Say whether the secondary surely has its old state."""
         if self._asked is not None:
             return True
         return self.settings.reports_pause and self.proxy.checkpoint_state != PAUSED
@@ -324,14 +309,14 @@ class Shell:
 
     def paused(self, epoch: int) -> None:
         """Note that the primary stands still: all that it sent before belongs to the checkpoint."""
-        if epoch == self._epoch:
+        if epoch == self.epoch_asked:
             self._drain(self.primary)
             self.proxy.paused(epoch, self.schedule.now)
             self.perform()
 
     def loaded(self, epoch: int) -> None:
         """Note that the secondary has the new state: all that it sent before is void."""
-        if epoch == self._epoch:
+        if epoch == self.epoch_asked:
             self._drain_secondary()
             self.proxy.loaded(epoch, self.schedule.now)
             self.perform()
@@ -343,7 +328,7 @@ class Shell:
 
     def committed(self, epoch: int) -> None:
         """Note that the secondary can take over from the new state."""
-        if epoch == self._epoch:
+        if epoch == self.epoch_asked:
             if not self.settings.reports_pause:
                 self._drain_secondary()  # nobody has told of the load
             self._over()
@@ -354,7 +339,7 @@ class Shell:
 
     def failed(self, epoch: int, detail: str, *, secondary_intact: bool) -> None:
         """Note that nothing was committed."""
-        if epoch == self._epoch:
+        if epoch == self.epoch_asked:
             self._over()
             self.proxy.failed(epoch, detail, secondary_intact, self.schedule.now)
             self.perform()
@@ -363,111 +348,7 @@ class Shell:
         """Note that a guest is gone."""
         port = self.secondary if side == SECONDARY else self.primary
         if port is not None:
-            self.report(port, detail)
-
-    # Losses
-
-    def report(self, port: Port, why: str) -> None:
-        """Note that a guest's port, or the guest, is lost."""
-        if port.failure or self.dead:
-            return
-        port.failure = why
-        self._losses.append((port, why))
-        self.backend_changed()
-
-    def _handle_losses(self) -> Steps:
-        while True:
-            while self._losses and not self.promoting:
-                port, why = self._losses.popleft()
-                if port.role == SECONDARY:
-                    self._lose_secondary(port)
-                elif port.role == PRIMARY:
-                    yield from self._lose_primary(port, why)
-            yield self.schedule.now + 0.01 if self._losses else math.inf
-
-    def _lose_secondary(self, port: Port) -> None:
-        port.role = LOST
-        self.secondary = None
-        self.proxy.lose_secondary(self.schedule.now)
-        self.perform()
-        self._start(self._abandon())
-
-    def _abandon(self) -> Steps:
-        backend = self.backend  # a new secondary brings one of its own
-        self._forget()
-        while self._attempt is not None and not self._attempt.over:
-            yield math.inf
-        if backend is not None:
-            yield from backend.abandon()
-
-    def _lose_primary(self, port: Port, why: str) -> Steps:
-        obstacle = self._obstacle()
-        if obstacle:
-            self._end(f"the primary is gone ({why}), and nothing can take over: {obstacle}")
-            return
-        try:
-            yield from self._promote(port)
-        except CheckpointerError as error:
-            self._end(f"the primary is gone ({why}), and the secondary could not take over: {error}")
-
-    def promote(self) -> None:
-        """Move the service to the secondary by an operator's decision."""
-        if not self.dead and not self._obstacle() and not self.promoting:
-            self._start(self._operator_promotes())
-
-    def _operator_promotes(self) -> Steps:
-        try:
-            yield from self._promote(self.primary)
-        except CheckpointerError as error:
-            if not self.primary.failure:
-                self.report(self.primary, f"it was killed for a promotion that failed: {error}")
-
-    def _promote(self, old: Port) -> Steps:
-        self.promoting = True
-        try:
-            known = yield from self._conclude()
-            if not known:
-                raise PromotionFailed("the checkpoint under way came to no result")
-            assert self.backend is not None
-            yield from self.backend.promote()
-            obstacle = self._obstacle()
-            if obstacle:
-                raise PromotionFailed(f"nothing can take over any more: {obstacle}")
-            secondary = self.secondary
-            assert secondary is not None
-            self.observer.promoted()
-            self.proxy.promote(self.schedule.now)
-            actions = self.proxy.take_actions()
-            self.primary, self.secondary = secondary, None
-            secondary.role, old.role = PRIMARY, LOST
-            self._forget()
-            self._send_all(actions, "promotion")
-            self._finish(actions)
-        finally:
-            self.promoting = False
-            self._alarm.look()
-
-    def _conclude(self) -> Generator[float, None, bool]:
-        """Bring the checkpoint under way to its end, before a promotion; say whether its result is known."""
-        limit = self.schedule.now + self.settings.checkpoint_timeout
-        while self._epoch is not None and not self._intact() and self.schedule.now < limit:
-            yield limit
-        if self._epoch is not None and self._intact():
-            self.failed(self._epoch, "cancelled by a promotion", secondary_intact=True)
-        known = self._epoch is None
-        self._forget()
-        while self._attempt is not None and not self._attempt.over:
-            yield math.inf
-        return known
-
-    def _obstacle(self) -> str:
-        if self.secondary is None:
-            return f"there is no secondary (mode {self.proxy.mode})"
-        if self.secondary.failure:
-            return f"the secondary is lost: {self.secondary.failure}"
-        if not self.proxy.protected:
-            return "the secondary is not equal to the primary"
-        return ""
+            self.failover.report(port, detail)
 
     # A new secondary
 
@@ -482,7 +363,7 @@ class Shell:
     def state(self) -> str:
         """Tell what it is doing."""
         proxy = self.proxy
-        losses = ", ".join(f"{SIDE_NAMES[port.role]}: {why}" for port, why in self._losses)
+        losses = ", ".join(f"{SIDE_NAMES[port.role]}: {why}" for port, why in self.failover.losses)
         return (
             f"mode {proxy.mode}, epoch {proxy.epoch}, {proxy.checkpoint_state}, "
             f"{proxy.held_frames} frames held, {proxy.client_waiting} client frames wait {losses}"

@@ -17,11 +17,12 @@ from colo_compare.simulate.hosts import Guest, guest_end
 from colo_compare.simulate.links import Link, Weather
 from colo_compare.simulate.oracle import Oracle
 from colo_compare.simulate.packets import Seen
+from colo_compare.simulate.port import Port
 from colo_compare.simulate.receiver import Receiver
 from colo_compare.simulate.scenario import GuestTraits, Scenario
 from colo_compare.simulate.schedule import Alarm, Schedule
 from colo_compare.simulate.seat import Seat, SeatedGuest
-from colo_compare.simulate.shell import Port, Shell
+from colo_compare.simulate.shell import Shell
 from colo_compare.simulate.tcp import Contradiction
 from colo_compare.wire.frame import OPAQUE, parse_frame
 
@@ -168,7 +169,7 @@ class World:
             and secondary.runs
             and self.primary.alive
             and not self.lost_service
-            and not self.shell.promoting
+            and not self.shell.failover.promoting
             and not self.shell.dead
             and self.shell.proxy.protected
             and self.shell.secondary is not None
@@ -184,7 +185,7 @@ class World:
         self.fate.last_event = self.schedule.now
         self.fate.calm_down()
         self.primary.kill()
-        self.shell.report(self.ports[self.primary.name], "its process has ended")
+        self.shell.failover.report(self.ports[self.primary.name], "its process has ended")
         self.fate.read_again()
         self.client.ask_where_it_stands()
         self.client_polls()
