@@ -191,6 +191,8 @@ class Failover:
                 old = self._loop.swap()
                 old.fence(old.failure or why)
                 self._loop.checkpointing.forget()
+                if self._checkpointer.releases_by_port:
+                    self._loop.redirect()
                 self._loop.perform()
             self._loop.measures.failover.observe(trio.current_time() - since)
             return old

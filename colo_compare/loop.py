@@ -49,6 +49,7 @@ from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
 from colo_compare.errors import ControlRefused, PortError
 from colo_compare.event_log import log_event
 from colo_compare.failover import Failover
+from colo_compare.filter_link import FilterLink
 from colo_compare.link import LOST, Link
 from colo_compare.measures import Measures
 from colo_compare.operate.divergences import Divergences
@@ -84,9 +85,10 @@ class Loop:
         self.started_at = trio.current_time()
         self.settings = settings
         self.proxy = Proxy(settings, self.started_at)
-        self.client = Link(CLIENT, client)
+        self.client = Link(CLIENT, client) if settings.mirror else FilterLink(client)
         self.primary = Link(PRIMARY, primary)
         self.secondary: Link | None = Link(SECONDARY, secondary)
+        self._way_out = self.client  # where what is released goes
         self.links = [self.client, self.primary, self.secondary]  # by name, the lost ones too
         self._attached: list[FramePort] = []  # while running: ours to close
         self.checkpointing = Checkpointing(self, checkpointer)
@@ -302,10 +304,11 @@ class Loop:
             self.failover.report(link, str(error))
 
     def _send_client(self, frames: list[Frame]) -> None:
-        if len(self.client.backlog) >= self.settings.max_held_frames and not self.settings.mirror:
-            self.client.dropped += len(frames)
+        link = self._way_out
+        if len(link.backlog) >= self.settings.max_held_frames and not self.settings.mirror:
+            link.dropped += len(frames)
         else:
-            self._send(self.client, frames)
+            self._send(link, frames)
 
     def _send_secondary(self, link: Link, frames: list[Frame]) -> None:
         if len(link.backlog) >= UNPROTECTED_BACKLOG and self.proxy.mode != PROTECT:
@@ -446,6 +449,12 @@ class Loop:
         old, self.primary, self.secondary = self.primary, self.secondary, None
         self.primary.role = PRIMARY
         return old
+
+    def redirect(self) -> None:
+        """Let what is released go out by the primary's port, as the client's was that of another QEMU."""
+        self._way_out = self.primary
+        if isinstance(self.client, FilterLink):
+            self._send(self.primary, self.client.take_unread())
 
     def attach(self, link: Link) -> None:
         """Take a new secondary, in the place of the lost link of its name, and ask for a checkpoint."""

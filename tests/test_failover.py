@@ -167,6 +167,24 @@ async def test_the_secondary_takes_over(mock_clock: MockClock) -> None:
     assert rig.error is None
 
 
+async def test_what_the_secondary_had_said_goes_out_by_its_own_port(mock_clock: MockClock) -> None:
+    """As between QEMU's filters, where the client's port was the old primary's."""
+    rig = Rig(mock_clock, replace(SETTINGS, mirror=False, rewrite=False))
+    rig.backend.releases_by_port = True
+    async with rig.running():
+        matched = rig.talk.primary.datagram(b"said by both")
+        await rig.send(rig.primary, matched)
+        await rig.send(rig.secondary, rig.talk.secondary.datagram(b"said by both"))
+        early = rig.talk.secondary.datagram(b"sent before, and never matched")
+        await rig.send(rig.secondary, early)
+        assert seen(rig.client) == [matched.data]
+        await rig.primary.aclose()
+        await rig.settle()
+        assert seen(rig.client) == []
+        assert seen(rig.secondary) == [early.data]
+    assert rig.error is None
+
+
 async def test_nothing_is_promoted_before_the_primary_is_fenced(mock_clock: MockClock) -> None:
     rig = Rig(mock_clock)
     async with rig.running():

@@ -94,6 +94,10 @@ class Checkpointer(ABC):
     # say of the primary.
     options: msgspec.Struct
 
+    # From `promote` on: whether what is sent to the port of the guest that was promoted goes out to clients.
+    # Where the client's port went with the old primary, that is the only way left.
+    releases_by_port: bool = False
+
     def __init__(self, options: msgspec.Struct) -> None:
         """Take the options, an instance of `Options`. Opens and starts nothing.
 

@@ -21,6 +21,7 @@ from colo_compare.checkpoint.contract import (
     NewSecondary,
 )
 from colo_compare.checkpoint.pace import Pace
+from colo_compare.checkpoint.qemu_filters import drop_filters
 from colo_compare.checkpoint.qemu_guest import QemuGuest
 from colo_compare.checkpoint.qemu_options import QemuOptions, check_options, disks_of
 from colo_compare.checkpoint.qemu_pair import check_pair, form_pair, make_pair, part
@@ -321,8 +322,7 @@ class QemuCheckpointer(Checkpointer):
             await self._disks.unplug_primary(survivor)
         await survivor.run_alone(fenced, self.options.fence_timeout)
         if side == SECONDARY:
-            for name in self.options.secondary_filters:
-                await survivor.delete_object(name)
+            self.releases_by_port = await drop_filters(survivor, self.options.secondary_filters)
         await other.aclose()
         if side == SECONDARY:
             # The monitor that is gone may be where the next guest's will be.

@@ -3,10 +3,10 @@
 Commands and their effects: QEMU 7.2, qapi/migration.json and migration/colo.c.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -144,6 +144,14 @@ class QemuGuest:
     async def delete_object(self, name: str) -> None:
         """Delete one of its objects: a network filter. Raises MonitorError."""
         await self.monitor.execute("object-del", {"id": name})
+
+    async def add_object(self, kind: str, name: str, properties: Mapping[str, Any]) -> None:
+        """Make an object. Raises MonitorError."""
+        await self.monitor.execute("object-add", {"qom-type": kind, "id": name, **properties})
+
+    async def property_of(self, name: str, key: str) -> Any:
+        """Give what a property of one of its objects is. Raises MonitorError."""
+        return await self.monitor.execute("qom-get", {"path": f"/objects/{name}", "property": key})
 
     async def run_alone(self, other: Fenced, patience: float) -> None:
         """Leave the pair, whose other guest is dead, and run on as an ordinary guest.

@@ -12,6 +12,12 @@ import trio
 from tests.checkpoint.scripted_monitor import GREETING, Peer, serve
 
 BREATHS = 3
+# Properties of the secondary's filters, by their names.
+REDIRECTOR = {"type": "filter-redirector", "netdev": "n0", "vnet_hdr_support": True}
+FILTERS = {
+    "f1": REDIRECTOR | {"queue": "tx", "outdev": ""},
+    "f2": REDIRECTOR | {"queue": "rx", "outdev": "said"},
+}
 COMMANDS = ("query-colo-status", "x-colo-lost-heartbeat", "query-status")
 
 
@@ -37,6 +43,8 @@ class FakeQemu:
         self._breaths = 0
         self.locked = False  # only what is out-of-band does
         self.refuses: set[str] = set()
+        self.filters = {name: dict(properties) for name, properties in FILTERS.items()}
+        self.added: list[dict[str, Any]] = []  # objects
         self.dead = False
         self._peer: Peer | None = None
 
@@ -124,7 +132,15 @@ class FakeQemu:
         await self.set_running(True)
         return {}
 
+    async def do_qom_get(self, arguments: dict[str, Any]) -> Any:
+        return self.filters[arguments["path"].removeprefix("/objects/")][arguments["property"]]
+
+    async def do_object_add(self, arguments: dict[str, Any]) -> Any:
+        self.added.append(arguments)
+        return {}
+
     async def do_object_del(self, arguments: dict[str, Any]) -> Any:
+        del self.filters[arguments["id"]]
         self._pair.log.append(f"{self.name}: without {arguments['id']}")
         return {}
 

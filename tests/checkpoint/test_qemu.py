@@ -375,6 +375,38 @@ async def test_a_secondary_behind_filters_loses_them_when_it_takes_over(
     assert pair.log.index(f"secondary: {HEARTBEAT}") < pair.log.index("secondary: without f1")
 
 
+async def test_what_a_secondary_behind_filters_had_said_goes_out_by_its_port(
+    pair: FakePair, running: Running
+) -> None:
+    async with running(secondary_filters=("f1", "f2")) as (backend, _):
+        await backend.promote(SECONDARY)
+        assert backend.releases_by_port
+    assert pair.secondary.filters == {}
+    assert pair.secondary.added == [
+        {
+            "qom-type": "filter-redirector",
+            "id": "colo-compare-out",
+            "netdev": "n0",
+            "queue": "rx",
+            "indev": "said",
+            "position": "head",
+            "vnet_hdr_support": True,
+        }
+    ]
+
+
+@pytest.mark.parametrize("refused", ["qom-get", "object-add"])
+async def test_a_secondary_behind_filters_takes_over_without_a_way_out_by_its_port(
+    pair: FakePair, running: Running, refused: str
+) -> None:
+    pair.secondary.refuses.add(refused)
+    async with running(secondary_filters=("f1", "f2")) as (backend, _):
+        await backend.promote(SECONDARY)
+        assert not backend.releases_by_port
+    assert pair.secondary.filters == {}
+    assert pair.secondary.added == []
+
+
 async def test_a_primary_keeps_its_filters(pair: FakePair, running: Running) -> None:
     async with running(secondary_filters=("f1", "f2")) as (backend, _):
         await backend.abandon(SECONDARY)

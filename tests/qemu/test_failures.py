@@ -48,6 +48,7 @@ def test_the_primary_is_killed_behind_filters(pair: Callable[..., Lab]) -> None:
         assert idle.ask(TALK) == TALK
 
     assert_alone(lab, secondary, primary)
+    assert lab.proxy.status()["ports"]["secondary"]["sent_frames"] > 0  # what the client had not got
 
 
 def test_the_secondary_is_killed_behind_filters(pair: Callable[..., Lab]) -> None:
