@@ -91,6 +91,10 @@ class Form:
             page = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
         return {float(bound): int(float(count)) for bound, count in HELD.findall(page)}
 
+    def is_whole(self) -> bool:
+        """Say whether it still is what it is called: a pair, where that is one."""
+        return bool(self.lab.proxy.status()["protected"])
+
     def lose_primary(self) -> None:
         """Kill the primary."""
         self.lab.machines[0].kill()
@@ -125,6 +129,9 @@ class Alone(Form):
     def _start(self, state: Path) -> None:
         self.lab.machines[0].start(incoming=False, kernel=KERNEL, state=state)
         self.lab.machines[0].wait_until_up()
+
+    def is_whole(self) -> bool:
+        return self.lab.machines[0].alive
 
     def requests(self) -> Mapping[str, int]:
         return {}
@@ -178,6 +185,13 @@ class Qemu(Form):
             first.execute("migrate-set-capabilities", capabilities=[capability])
             first.execute("migrate", uri=f"unix:{secondary.migration}")
             first.wait_until(lambda: (first.colo_mode, second.colo_mode) == ("primary", "secondary"))
+
+    def is_whole(self) -> bool:
+        modes = []
+        for machine in self.lab.machines:
+            with SpareMonitor(machine, machine.free_qmp) as monitor:
+                modes.append(monitor.colo_mode)
+        return modes == ["primary", "secondary"]
 
     def requests(self) -> Mapping[str, int]:
         return {"(not told)": len(self.pauses.seen)}

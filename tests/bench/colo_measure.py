@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 from colo_compare.demo.qemu.image import Image
 from tests.bench.colo_forms import Form
@@ -38,6 +39,8 @@ class Cell:
     holds: Counter[float] = field(default_factory=Counter)  # frames that were held at most so long
     lost: int = 0  # connections
     wrong: int = 0  # answers
+    broken: int = 0  # times that there was no pair any more after a turn
+    failed: int = 0  # turns that came to nothing, through no fault of the guests' or the proxy's
     words: list[str] = field(default_factory=list)  # about those
 
 
@@ -66,6 +69,47 @@ def take_turn(form: Form, workload: Workload, seconds: float, cell: Cell) -> Non
     cell.pauses += form.pauses.between(began, time.time())
 
 
+class Standing:
+    """A form that is started again for the next turn when its pair is lost, or a turn came to nothing.
+
+    Twenty minutes of figures must not go with one of them, so whatever goes wrong is counted, and told.
+    """
+
+    def __init__(self, kind: type[Form], image: Image, state: Path) -> None:
+        self.kind = kind
+        self._image = image
+        self._state = state
+        self._form: Form | None = kind(image, state)
+
+    def take_turn(self, workload: Workload, seconds: float, cell: Cell) -> None:
+        whole = False
+        try:
+            if self._form is None:
+                self._form = self.kind(self._image, self._state)
+            take_turn(self._form, workload, seconds, cell)
+            whole = self._form.is_whole()
+        except Exception as error:
+            cell.failed += 1
+            cell.words.append(f"{type(error).__name__}: {error}")
+        else:
+            if not whole:
+                cell.broken += 1
+                cell.words.append("there is no pair any more")
+        if not whole:
+            self.close()
+
+    def close(self) -> None:
+        form, self._form = self._form, None
+        if form is not None:
+            form.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
 @dataclass
 class Failovers:
     """All rounds of one form."""
@@ -74,6 +118,7 @@ class Failovers:
     connections: int = 0
     lost: int = 0
     wrong: int = 0
+    failed: int = 0  # rounds that came to nothing
     words: list[str] = field(default_factory=list)
 
 
@@ -112,7 +157,13 @@ class Watched(threading.Thread):
 
 
 def fail_over(kind: type[Form], image: Image, state: Path, seen: Failovers) -> None:
-    """Start a pair, kill its primary in the middle of a download, and look after every connection."""
+    """Start a pair, kill its primary in the middle of a download, and look after every connection.
+
+    Whatever it raises, the round came to nothing, and has left nothing in `seen`.
+    """
+    lost: list[str] = []
+    wrong = 0
+    gaps: list[float] = []
     with kind(image, state) as form:
         still = [connect(form.lab, ECHO) for _ in range(STILL)]
         for connection in still:
@@ -124,26 +175,43 @@ def fail_over(kind: type[Form], image: Image, state: Path, seen: Failovers) -> N
         died = time.monotonic()
         form.lose_primary()
         download.join()
-        seen.connections += 1 + STILL
         if isinstance(download.error, WrongBytesError):
-            seen.wrong += 1
+            wrong += 1
         elif download.error is not None:
-            seen.lost += 1
-            seen.words.append(str(download.error))
+            lost.append(str(download.error))
         else:
-            seen.gaps.append(longest_gap(download.arrivals, died))
+            gaps.append(longest_gap(download.arrivals, died))
         for connection in still:
             try:
                 connection.sendall(LINE)
                 check(read(connection, len(LINE)), LINE)
             except OSError as error:
-                seen.lost += 1
-                seen.words.append(str(error))
+                lost.append(str(error))
             except WrongBytesError:
-                seen.wrong += 1
+                wrong += 1
             connection.close()
+    seen.gaps += gaps
+    seen.connections += 1 + STILL
+    seen.lost += len(lost)
+    seen.wrong += wrong
+    seen.words += lost
+
+
+def try_failover(kind: type[Form], image: Image, state: Path, seen: Failovers) -> None:
+    """Make a round of failover, or note that it came to nothing."""
+    try:
+        fail_over(kind, image, state, seen)
+    except Exception as error:
+        seen.failed += 1
+        seen.words.append(f"{type(error).__name__}: {error}")
 
 
 def longest_gap(arrivals: list[float], died: float) -> float:
-    """Give the longest time without a byte that ended after the death: the one in which nobody spoke."""
-    return max(after - before for before, after in pairwise(arrivals) if after > died)
+    """Give the longest time without a byte that ended after the death: the one in which nobody spoke.
+
+    Raises ValueError where no byte came after it.
+    """
+    gaps = [after - before for before, after in pairwise(arrivals) if after > died]
+    if not gaps:
+        raise ValueError("the download was over before the primary was dead")
+    return max(gaps)
