@@ -1,4 +1,4 @@
-"""Compile wire/, core/ and the ports' system calls at installation, where a C compiler is there.
+"""Compile wire/, core/ and what runs for each batch at installation, where a C compiler is there.
 
 One source, two speeds: mypyc compiles the same files that run uncompiled otherwise. System calls for many
 frames are written in C besides (ports/_batch.c), as Python has none. COLO_COMPARE_COMPILE says what is
@@ -63,6 +63,7 @@ class BuildCompiled(build_ext):
         ]
         # A package's __init__ holds nothing to compile. The group's name is that of the shared library.
         paths = [str(path) for path in sources if path.stem != "__init__"]
+        paths += [f"colo_compare/{name}.py" for name in ("filter_link", "link", "reading_on", "traffic")]
         try:
             self.distribution.ext_modules = [*mypycify(paths, group_name="colo_compare"), BATCH]
             self.reinitialize_command(self)

@@ -42,33 +42,29 @@ import trio
 
 from colo_compare.checkpoint.contract import Checkpointer
 from colo_compare.checkpointing import Checkpointing
-from colo_compare.core.actions import Divergence, Event, SecondaryJoined, SideLost
-from colo_compare.core.proxy import Proxy
-from colo_compare.core.settings import BLOCK, BYPASS, PROTECT, Settings
-from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
+from colo_compare.core.actions import CheckpointRequest, Divergence, Event, SecondaryJoined, SideLost
+from colo_compare.core.settings import BYPASS, Settings
+from colo_compare.core.sides import PRIMARY, SECONDARY
 from colo_compare.errors import ControlRefused, PortError
 from colo_compare.event_log import log_event
 from colo_compare.failover import Failover
-from colo_compare.filter_link import FilterLink
 from colo_compare.link import LOST, Link
 from colo_compare.measures import Measures
 from colo_compare.operate.divergences import Divergences
-from colo_compare.operate.frames import FrameWatch
 from colo_compare.operate.history import EventHistory
 from colo_compare.ports.port import FramePort
 from colo_compare.protection import Protection
 from colo_compare.reading_on import read_on
 from colo_compare.suitability.survey import Surveyor
-from colo_compare.wire.frame import Frame, parse_frames
+from colo_compare.traffic import Traffic
 
 logger: Final = logging.getLogger(__name__)
 Args = TypeVarTuple("Args")
 
 KEPT_EVENTS: Final = 32  # for `status`
-UNPROTECTED_BACKLOG: Final = 4096  # frames that may wait for a secondary in the modes that do not protect
 
 
-class Loop:
+class Loop(Traffic):
     """Runs one proxy between three opened ports, with one checkpointer.
 
     Times are trio's (`trio.current_time`), so a test's MockClock is the core's clock too.
@@ -83,13 +79,7 @@ class Loop:
         checkpointer: Checkpointer,
     ) -> None:
         self.started_at = trio.current_time()
-        self.settings = settings
-        self.proxy = Proxy(settings, self.started_at)
-        self.client = Link(CLIENT, client) if settings.mirror else FilterLink(client)
-        self.primary = Link(PRIMARY, primary)
-        self.secondary: Link | None = Link(SECONDARY, secondary)
-        self._way_out = self.client  # where what is released goes
-        self.links = [self.client, self.primary, self.secondary]  # by name, the lost ones too
+        super().__init__(settings, client, primary, secondary, self.started_at)
         self._attached: list[FramePort] = []  # while running: ours to close
         self.checkpointing = Checkpointing(self, checkpointer)
         self.failover = Failover(self, checkpointer)
@@ -98,15 +88,9 @@ class Loop:
         self.measures: Final = Measures()
         self.history: Final = EventHistory()
         self.divergences: Final = Divergences()
-        self.frames: Final = FrameWatch()
-        self.surveyors: list[Surveyor] = []
         self._nursery: trio.Nursery  # from `run` on
-        self._error: Exception | None = None
-        self.stopping = False
-        self.draining = False  # the client is not read, by an operator's decision
-        self._changed = trio.Event()  # while stopping or draining: set when the core has done something
+        self._changed = trio.lowlevel.ParkingLot()  # who waits until the core has done something
         self._sleep = trio.CancelScope()  # of the timer task
-        self._wakes_at = 0.0  # when that task wakes up by itself
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop`, or until nothing is left that could go on.
@@ -132,8 +116,8 @@ class Loop:
             with trio.CancelScope(shield=True):
                 for port in self._attached:
                     await port.aclose()
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     def _serve(self, link: Link) -> None:
         self.start_soon(self._read, link)
@@ -167,8 +151,8 @@ class Loop:
         Tasks that are about to run do so once more before they see that they are cancelled, so from here on
         nothing reaches the core any more: it could release what it must hold.
         """
-        if self._error is None:
-            self._error = error
+        if self.error is None:
+            self.error = error
         self.checkpointing.forget()
         self._nursery.cancel_scope.cancel()
 
@@ -189,9 +173,12 @@ class Loop:
 
     async def _emptied(self) -> None:
         """Wait until nothing is held, nor waits for the client port."""
-        while self.proxy.held_frames or self.client.backlog:
-            self._changed = trio.Event()
-            await self._changed.wait()
+        self.awaiting_change += 1
+        try:
+            while self.proxy.held_frames or self.client.backlog:
+                await self._changed.park()
+        finally:
+            self.awaiting_change -= 1
 
     # Draining
 
@@ -208,7 +195,7 @@ class Loop:
     def take_in(self) -> None:
         """End a drain."""
         self.draining = False
-        self._open_gates()
+        self.open_gates()
 
     # Frames in
 
@@ -230,93 +217,26 @@ class Loop:
                 self.feed(link, batch)
                 read_on(self)
 
-    def feed(self, link: Link, batch: list[bytes]) -> None:
-        """Give frames that a port has just given to the core, and perform what follows."""
-        if self._error is not None:
-            return
-        frames = parse_frames(batch, link.port.header_len, link.role == CLIENT)
-        if self.frames.ring is not None:
-            self.frames.ring.note(link.role, False, frames)
-        for surveyor in self.surveyors:
-            surveyor.see(link.role, frames)
-        self.proxy.receive(link.role, frames, trio.current_time())
-        self.perform()
-
-    def drain(self, link: Link) -> None:
-        """Feed everything that the guest has sent so far, whether or not its port is being read now."""
-        try:
-            batch = link.port.drain()
-        except (PortError, OSError) as error:
-            self.failover.report(link, str(error))
-        else:
-            if batch:
-                self.feed(link, batch)
-
-    def may_read(self, link: Link) -> bool:
-        """Whether what would come of this link's frames has room (back-pressure)."""
-        if link.role == CLIENT:
-            if self.stopping or self.draining or self.primary.backlog:
-                return False
-            if self.secondary is not None and self.secondary.backlog and self.proxy.mode == PROTECT:
-                return False
-        elif link.role == PRIMARY:
-            if not self.settings.mirror and self.proxy.mode != BLOCK:
-                return True
-            if self.client.backlog:
-                return False
-        return self.proxy.wants(link.role)
-
-    def _open_gates(self) -> None:
-        for link in self.links:
-            if link.waits_at_gate and self.may_read(link):
-                link.open_gate()
-
     # Actions out
 
-    def perform(self) -> None:
-        """Do what the core wants done. To be called after each call of the core, before any await."""
-        actions = self.proxy.take_actions()
-        if self.frames.ring is not None:
-            self.frames.ring.note_sent(actions)
-        if actions.to_primary:
-            self._send(self.primary, actions.to_primary)
-        if actions.to_secondary and self.secondary is not None:
-            self._send_secondary(self.secondary, actions.to_secondary)
-        if actions.to_client:
-            self._send_client(actions.to_client)
-        for event in actions.events:
-            self._tell(event)
-        for request in actions.requests:
-            self.checkpointing.ask(request)
-        # Held frames come and go, and with them the next deadline moves on all the time. Only an earlier one
-        # is worth the work of waking the timer task; for a later one it wakes in vain, and looks again.
-        due = self.proxy.next_timer()
-        if due < self._wakes_at:
-            self._wakes_at = due
-            self._sleep.deadline = due
-        self._open_gates()
-        self._changed.set()
+    def report(self, link: Link, why: str) -> None:
+        """Note that a link is lost."""
+        self.failover.report(link, why)
 
-    def _send(self, link: Link, frames: list[Frame]) -> None:
-        try:
-            link.send(frames)
-        except (PortError, OSError) as error:
-            self.failover.report(link, str(error))
+    def ask(self, request: CheckpointRequest) -> None:
+        """Ask the checkpointer for a checkpoint."""
+        self.checkpointing.ask(request)
 
-    def _send_client(self, frames: list[Frame]) -> None:
-        link = self._way_out
-        if len(link.backlog) >= self.settings.max_held_frames and not self.settings.mirror:
-            link.dropped += len(frames)
-        else:
-            self._send(link, frames)
+    def wake_earlier(self) -> None:
+        """Note that the timer task must wake up earlier."""
+        self._sleep.deadline = self.wakes_at
 
-    def _send_secondary(self, link: Link, frames: list[Frame]) -> None:
-        if len(link.backlog) >= UNPROTECTED_BACKLOG and self.proxy.mode != PROTECT:
-            link.dropped += len(frames)
-        else:
-            self._send(link, frames)
+    def tell_change(self) -> None:
+        """Wake up the tasks that wait until the core has done something."""
+        self._changed.unpark_all()
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Take what the core has to tell."""
         self.events.append(event)
         self.measures.note(event)
         self.history.note(event)
@@ -352,8 +272,8 @@ class Loop:
             except (PortError, OSError) as error:
                 self.failover.report(link, str(error))
                 return
-            self._open_gates()
-            self._changed.set()
+            self.open_gates()
+            self.tell_change()
 
     def _patience(self, link: Link) -> float:
         """Give the time until which a port may take nothing."""
@@ -363,17 +283,13 @@ class Loop:
 
     # Time
 
-    def timer_is_due(self) -> bool:
-        """Whether the core waits for its timer's turn."""
-        return trio.current_time() >= self._wakes_at
-
     async def _run_timers(self) -> None:
         while True:
-            self._wakes_at = self.proxy.next_timer()
-            with trio.CancelScope(deadline=self._wakes_at) as self._sleep:
+            self.wakes_at = self.proxy.next_timer()
+            with trio.CancelScope(deadline=self.wakes_at) as self._sleep:
                 await trio.sleep_forever()
             await self.failover.while_promoting()
-            if self._error is not None:
+            if self.error is not None:
                 return
             self.proxy.handle_timer(trio.current_time())
             self.perform()
@@ -403,8 +319,8 @@ class Loop:
 
         A backend, or the control socket, may take whatever is raised for a failure of its own, and go on.
         """
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         try:
             yield
         except Exception as error:
@@ -450,12 +366,6 @@ class Loop:
         self.primary.role = PRIMARY
         return old
 
-    def redirect(self) -> None:
-        """Let what is released go out by the primary's port, as the client's was that of another QEMU."""
-        self._way_out = self.primary
-        if isinstance(self.client, FilterLink):
-            self._send(self.primary, self.client.take_unread())
-
     def attach(self, link: Link) -> None:
         """Take a new secondary, in the place of the lost link of its name, and ask for a checkpoint."""
         self.links = [link if each.name == link.name else each for each in self.links]
@@ -464,6 +374,6 @@ class Loop:
         self._serve(link)
         with self.core():
             now = trio.current_time()
-            self._tell(SecondaryJoined(now, link.name, link.port.url))
+            self.tell(SecondaryJoined(now, link.name, link.port.url))
             self.proxy.protect(now)
             self.perform()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from colo_compare import __version__
+from colo_compare import __version__, link, reading_on, traffic
 from colo_compare.build import describe_build, is_compiled
 from colo_compare.core import proxy
 from colo_compare.ports import batch
@@ -10,7 +10,7 @@ from colo_compare.wire import frame, seq
 
 
 def test_all_of_it_is_of_one_kind() -> None:
-    suffixes = {Path(str(module.__file__)).suffix for module in (proxy, frame)}
+    suffixes = {Path(str(module.__file__)).suffix for module in (proxy, frame, link, reading_on, traffic)}
     assert suffixes == ({".so"} if is_compiled() else {".py"})
     assert batch.readable.__module__ == f"colo_compare.ports.{'_batch' if is_compiled() else 'mmsg'}"
 

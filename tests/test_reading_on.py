@@ -46,7 +46,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         stream(tmp_path, names[2]) as s,
     ):
         loop = Loop(Settings(mode=BYPASS), c[0], p[0], s[0], Scripted())
-        loop._wakes_at = math.inf  # as in a loop that runs, and has no timer
+        loop.wakes_at = math.inf  # as in a loop that runs, and has no timer
         yield Scene(loop, c[1], p[1], s[1])
 
 
@@ -116,9 +116,9 @@ class Talker(StreamPort):
 async def test_it_ends_though_a_guest_never_does(scene: Scene) -> None:
     talker = Talker("talker", "")
     scene.loop.links[SECONDARY].port = talker
-    scene.loop._wakes_at = 0.0
+    scene.loop.wakes_at = 0.0
     read_on(scene.loop)
     assert talker.reads == 1  # a timer is due
-    scene.loop._wakes_at = math.inf
+    scene.loop.wakes_at = math.inf
     read_on(scene.loop)
     assert talker.reads > 1
