@@ -45,6 +45,7 @@ class Traffic(ABC):
         self.stopping = False
         self.draining = False  # the client is not read, by an operator's decision
         self.wakes_at = 0.0  # when the core's timer task wakes up by itself
+        self.woken = False  # whether a task has got something to do, and should have its turn
         self.awaiting_change = 0  # tasks to be told when the core has done something
 
     # What the loop makes of it
@@ -93,7 +94,7 @@ class Traffic(ABC):
         try:
             batch = link.port.drain()
         except (PortError, OSError) as error:
-            self.report(link, str(error))
+            self.lose(link, str(error))
         else:
             if batch:
                 self.feed(link, batch)
@@ -117,6 +118,7 @@ class Traffic(ABC):
         for link in self.links:
             if link.waits_at_gate and self.may_read(link):
                 link.open_gate()
+                self.woken = True
 
     # Actions out
 
@@ -134,8 +136,10 @@ class Traffic(ABC):
             self._send_client(actions.to_client)
         for event in actions.events:
             self.tell(event)
+            self.woken = True
         for request in actions.requests:
             self.ask(request)
+            self.woken = True
         # Held frames come and go, and with them the next deadline moves on all the time. Only an earlier one
         # is worth the work of waking the timer task; for a later one it wakes in vain, and looks again.
         due = self.proxy.next_timer()
@@ -145,12 +149,21 @@ class Traffic(ABC):
         self.open_gates()
         if self.awaiting_change:
             self.tell_change()
+            self.woken = True
 
     def _send(self, link: Link, frames: list[Frame]) -> None:
+        waiting = len(link.backlog)
         try:
             link.send(frames)
         except (PortError, OSError) as error:
-            self.report(link, str(error))
+            self.lose(link, str(error))
+        if not waiting and link.backlog:
+            self.woken = True  # the task that sends it when there is room
+
+    def lose(self, link: Link, why: str) -> None:
+        """Report a link whose port broke, and let that be dealt with."""
+        self.report(link, why)
+        self.woken = True
 
     def _send_client(self, frames: list[Frame]) -> None:
         link = self._way_out

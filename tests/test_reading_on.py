@@ -122,3 +122,28 @@ async def test_it_ends_though_a_guest_never_does(scene: Scene) -> None:
     scene.loop.wakes_at = math.inf
     read_on(scene.loop)
     assert talker.reads > 1
+
+
+async def test_it_ends_when_a_task_has_something_to_do(scene: Scene) -> None:
+    talker = Talker("talker", "")
+    scene.loop.links[SECONDARY].port = talker
+    scene.loop.awaiting_change = 1
+    read_on(scene.loop)
+    assert talker.reads == 1
+
+
+async def test_it_ends_when_frames_have_to_wait(scene: Scene) -> None:
+    talker = Talker("talker", "")
+    scene.loop.links[SECONDARY].port = talker
+    scene.primary.send_batch([FRAME])
+    scene.loop.client.port = Full("full", "")
+    read_on(scene.loop)
+    assert scene.loop.client.backlog
+    assert talker.reads <= 1
+
+
+class Full(StreamPort):
+    """Takes nothing."""
+
+    def send_batch(self, frames: list[Frame], start: int = 0) -> int:
+        return start

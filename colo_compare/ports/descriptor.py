@@ -13,7 +13,7 @@ from colo_compare.ports import batch
 from colo_compare.ports.port import FramePort, PortCounters
 from colo_compare.wire.frame import Frame
 from colo_compare.wire.offload import materialise
-from colo_compare.wire.vnet import EMPTY_VNET_HEADER
+from colo_compare.wire.vnet import with_headers
 
 RECEIVE_LIMIT: Final = 256  # frames in one batch: enough to make waking up cheap, few enough to stay fair
 SEND_RUN: Final = 64  # frames that are converted at a time, so that a full port does not convert all of them
@@ -65,12 +65,13 @@ class DescriptorPort(FramePort):
         """Make everyone who waits for the descriptor look again."""
         trio.lowlevel.notify_closing(self._fd)
 
-    def _count_received(self, messages: list[bytes]) -> None:
-        """Count messages; virtio-net headers are no bytes of the network."""
-        self.counters.received_frames += len(messages)
-        self.counters.received_bytes += (
-            batch.size_of(messages, 0, len(messages)) - len(messages) * self.header_len
-        )
+    def _count_received(self, messages: list[bytes]) -> int:
+        """Count messages, and give their bytes; virtio-net headers are no bytes of the network."""
+        size = batch.size_of(messages, 0, len(messages)) - len(messages) * self.header_len
+        counters = self.counters
+        counters.received_frames += len(messages)
+        counters.received_bytes += size
+        return size
 
     def _count_sent(self, messages: list[bytes], start: int, end: int) -> None:
         """Count messages[start:end]."""
@@ -131,10 +132,7 @@ class DescriptorPort(FramePort):
             return self._send_bare(frames, start)
         total = len(frames)
         while start < total:
-            messages = [
-                frame.data if frame.header_len else EMPTY_VNET_HEADER + frame.data
-                for frame in islice(frames, start, start + SEND_RUN)
-            ]
+            messages = with_headers(frames, start, min(start + SEND_RUN, total))
             taken = self._write(messages)
             start += taken
             if taken < len(messages):

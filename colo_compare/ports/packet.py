@@ -46,6 +46,8 @@ _ENOUGH: Final = 16 << 20  # bytes; with 4 MiB, 50 downloads at once lost frames
 RUN: Final = 64  # messages for one system call
 SLOT: Final = 0x11000  # of a received frame: 64 KiB of GSO payload, its headers, and room to see more
 _HEADER_GAP: Final = (10, 12)  # where a kernel before 6.5 leaves out num_buffers
+_MANY: Final = 32  # frames in one read, or
+_MUCH: Final = 32 << 10  # bytes: less of it fills no buffer that is asked for here
 _QUEUE_PAUSE: Final = 0.001  # seconds
 
 # Errors of one frame that say that the interface, not the frame, is the matter.
@@ -192,8 +194,10 @@ class PacketPort(DescriptorPort):
         if frames:
             if self.header_len != self._kernel_header_len:
                 frames = without_headers(frames)
-            self._count_received(frames)
-            self._count_kernel_drops()
+            size = self._count_received(frames)
+            # The receive buffer only overflows while much waits in it.
+            if len(frames) >= _MANY or size >= _MUCH:
+                self._count_kernel_drops()
         return frames
 
     def _put_tags_back(self, frames: list[bytes]) -> None:
@@ -204,7 +208,6 @@ class PacketPort(DescriptorPort):
 
     def _count_kernel_drops(self) -> None:
         """Add what the kernel dropped since the last time: its counter starts anew with each look."""
-        # The receive buffer only overflows while frames wait in it, so looking after each read is enough.
         statistics = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, _STATISTICS.size)
         self.counters.dropped_receive += _STATISTICS.unpack(statistics)[1]
 

@@ -8,6 +8,8 @@ checked where it is used.
 import struct
 from typing import Final
 
+from mypy_extensions import i64
+
 from colo_compare.wire.frame import VNET_HEADER_LEN, Frame
 
 NEEDS_CSUM: Final = 1  # flags: the checksum field holds the pseudo-header's sum only
@@ -23,6 +25,15 @@ GSO_ECN: Final = 0x80  # a bit beside the type: CWR may be set
 EMPTY_VNET_HEADER: Final = bytes(VNET_HEADER_LEN)
 
 _LAYOUT: Final = struct.Struct("<BBHHHHH")
+
+
+def with_headers(frames: list[Frame], start: i64, end: i64) -> list[bytes]:
+    """Give frames[start:end] for a port that knows virtio-net headers: those without one get an empty one."""
+    messages: list[bytes] = []
+    for index in range(start, end):
+        frame = frames[index]
+        messages.append(frame.data if frame.header_len else EMPTY_VNET_HEADER + frame.data)
+    return messages
 
 
 class VnetHeader:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colo_compare.core.actions import NOTHING, Evidence
-from colo_compare.core.stream import NOWHERE, Ahead, Segment, StreamComparer
+from colo_compare.core.stream import NOWHERE, Ahead, Segment, StreamComparer, same_bytes
 from colo_compare.wire.frame import Frame
 
 PRIMARY, SECONDARY = True, False
@@ -25,6 +25,18 @@ def offer(
 
 def segment(start: int, data: bytes) -> Segment:
     return Segment(start, start + len(data), data, 0, None, 0.0)
+
+
+@pytest.mark.parametrize("length", [1, 60, 8191, 8192, 65_000])
+@pytest.mark.parametrize("behind", [b"", b"!"])
+def test_bytes_are_the_same_or_not_whatever_lies_round_them(length: int, behind: bytes) -> None:
+    said = bytes(range(251)) * 260
+    ours, theirs = b"some" + said[:length] + behind, b"header" + said[:length] + b"?"
+    assert same_bytes(ours, 4, theirs, 6, length)
+    for at in {0, length // 2, length - 1}:
+        wrong = bytearray(theirs)
+        wrong[6 + at] ^= 1
+        assert not same_bytes(ours, 4, bytes(wrong), 6, length)
 
 
 # What one side has said

@@ -19,6 +19,7 @@ from colo_compare.wire.vnet import (
     gso_type,
     needs_csum,
     parse_vnet,
+    with_headers,
 )
 
 
@@ -74,3 +75,9 @@ def test_a_frame_without_a_whole_header_has_neither(frame: Frame) -> None:
 def test_too_few_bytes_are_an_error_of_the_caller() -> None:
     with pytest.raises(struct.error):
         parse_vnet(bytes(11))
+
+
+def test_frames_without_a_header_get_an_empty_one() -> None:
+    bare, headed = Frame(b"bare", 0), with_header(NEEDS_CSUM, GSO_NONE, 0)
+    assert with_headers([bare, headed, bare], 0, 2) == [bytes(12) + b"bare", headed.data]
+    assert with_headers([bare, headed], 1, 1) == []
