@@ -91,7 +91,7 @@ class Machine:
         return self._serial.read_text(errors="replace") if self._serial.exists() else ""
 
     def ticks(self) -> list[int]:
-        """Give the ticks on its console: one a second, while it runs."""
+        """Give the ticks on its console: five a second, while it runs."""
         return [int(number) for number in re.findall(r"^tick (\d+)\r?$", self.console(), re.MULTILINE)]
 
     def troubles(self) -> list[str]:
