@@ -299,13 +299,19 @@ class QemuCheckpointer(Checkpointer):
     async def abandon(self, side: int) -> None:
         """Fence this guest, and let the other one run alone. Raises CheckpointerError."""
         survivor = self.guests.get(PRIMARY if side == SECONDARY else SECONDARY)
+        stands = False
         if survivor is not None:
             # First of all, as a primary that stands still in a checkpoint serves nobody. It leaves the
             # pair only when the other guest is dead.
-            await survivor.cont()
-        await self._dissolve(PRIMARY if side == SECONDARY else SECONDARY)
+            try:
+                await survivor.cont()
+            except MonitorError as error:
+                # Its main loop may be locked while it sends a state that the other one does not take.
+                logger.warning("it does not run on before the other guest is dead: %s", error)
+                stands = True
+        await self._dissolve(PRIMARY if side == SECONDARY else SECONDARY, stands=stands)
 
-    async def _dissolve(self, side: int) -> None:
+    async def _dissolve(self, side: int, *, stands: bool = False) -> None:
         if self.sequence is None:
             raise CheckpointerError("checkpointer qemu is not running")
         survivor = self.guests.get(side)
@@ -320,6 +326,8 @@ class QemuCheckpointer(Checkpointer):
             await self._disks.unplug_secondary(survivor)
         else:
             await self._disks.unplug_primary(survivor)
+        if stands:
+            await survivor.cont()
         await survivor.run_alone(fenced, self.options.fence_timeout)
         if side == SECONDARY:
             self.releases_by_port = await drop_filters(survivor, self.options.secondary_filters)

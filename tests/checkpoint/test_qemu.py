@@ -422,6 +422,23 @@ async def test_the_secondary_dies(pair: FakePair, running: Running) -> None:
     assert pair.log == ["primary: cont", f"primary: {HEARTBEAT}"]
 
 
+async def test_a_primary_whose_main_loop_is_locked_runs_on_when_its_secondary_is_dead(
+    pair: FakePair, running: Running
+) -> None:
+    async def let_go() -> None:
+        while not pair.fenced:
+            await trio.lowlevel.checkpoint()
+        pair.primary.locked = False
+
+    async with running(heartbeat_timeout=Duration(0.5)) as (backend, _), trio.open_nursery() as nursery:
+        await pair.primary.set_running(False)
+        pair.primary.locked = True
+        nursery.start_soon(let_go)
+        await backend.abandon(SECONDARY)
+    assert pair.primary.status == "running"
+    assert pair.log == ["primary: cont", f"primary: {HEARTBEAT}"]
+
+
 @pytest.mark.parametrize(("who", "side"), [("primary", PRIMARY), ("secondary", SECONDARY)])
 async def test_a_guest_hangs(pair: FakePair, running: Running, who: str, side: int) -> None:
     async with running(heartbeat_interval=SHORT, heartbeat_timeout=SHORT) as (backend, proxy):

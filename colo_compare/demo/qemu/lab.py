@@ -35,7 +35,7 @@ GUEST6: Final = "fd99::2"
 
 # Guests under TCG on a machine that has other work to do.
 PATIENT: Final[Table] = {
-    "checkpoint_timeout": "3s",
+    "checkpoint_timeout": "5s",
     "heartbeat_interval": "200ms",
     "heartbeat_timeout": "2s",
 }
