@@ -65,7 +65,11 @@ class BuildCompiled(build_ext):
         paths = [str(path) for path in sources if path.stem != "__init__"]
         paths += [f"colo_compare/{name}.py" for name in ("filter_link", "link", "reading_on", "traffic")]
         try:
-            self.distribution.ext_modules = [*mypycify(paths, group_name="colo_compare"), BATCH]
+            extensions = mypycify(paths, group_name="colo_compare")
+            for extension in extensions:
+                # What other libraries cannot replace may be inlined: a tenth of the core's time.
+                extension.extra_compile_args.append("-fvisibility=hidden")
+            self.distribution.ext_modules = [*extensions, BATCH]
             self.reinitialize_command(self)
             self.ensure_finalized()
             super().run()
