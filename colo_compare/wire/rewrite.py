@@ -115,7 +115,6 @@ def _with_data(frame: Frame, data: bytes) -> Frame:
     twin.tsval = frame.tsval
     twin.tsecr = frame.tsecr
     twin.sack_at = frame.sack_at
-    twin.sack_blocks = frame.sack_blocks
     twin.unrewritable = frame.unrewritable
     return twin
 
@@ -169,7 +168,6 @@ def selective_ack(received: Frame, ack: int, window: int, tsval: int, blocks: li
         lone.tsval = tsval
         lone.tsecr = received.tsval
     lone.sack_at = lone.end - 8 * len(blocks)
-    lone.sack_blocks = len(blocks)
     lone.options = True
     return lone
 
