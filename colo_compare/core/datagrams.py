@@ -321,6 +321,8 @@ class DatagramComparer:
             for said in flow.said:
                 if said.parts:
                     flushed.extend(said.frames())
+            flow.queue.clear()  # what waits refers to the flow
+            flow.primary.clear()
         self.flows = {}
         self.ahead = {}
         return flushed

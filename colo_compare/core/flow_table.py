@@ -86,6 +86,7 @@ class FlowTable:
         if not flow.forgettable():
             self.ledger.known_equal = False
         self.mirror.drop(flow)
+        flow.drop_held()
         if self.flows.get(flow.key) is flow:
             del self.flows[flow.key]
             self._last_key = b""

@@ -13,7 +13,7 @@ _MAX_GROUPS: Final = 1024  # unfinished datagrams that are not held; of those, t
 
 
 class Group(Flow):
-    """The fragments of one datagram so far."""
+    """The fragments of one datagram so far. Whoever forgets it clears `held`, which refers to it."""
 
     def __init__(self, key: bytes, now: float) -> None:
         super().__init__(key, now)
@@ -59,6 +59,7 @@ class Reassembly:
         del self.groups[name]
         for held in group.held:
             ledger.holds.remove(held)
+        group.held.clear()
         return Whole(datagram, group.frames)
 
     def _holds(self) -> bool:
@@ -66,6 +67,7 @@ class Reassembly:
 
     def _drop(self, name: bytes, fate: str) -> None:
         group = self.groups.pop(name)
+        group.held.clear()
         if not self.of_primary:
             self.ledger.counters.secondary[fate] += len(group.frames)
 
@@ -83,6 +85,7 @@ class Reassembly:
         count = 0
         for group in self.groups.values():
             count += len(group.frames)
+            group.held.clear()
         self.groups = {}
         return count
 

@@ -58,6 +58,7 @@ class Segment:
         return Segment(start, end, self.data, self.at + start - self.start, self.frame, self.seen)
 
 
+@mypyc_attr(acyclic=True)
 class Ahead:
     """What one side has said beyond `matched`: disjoint segments in stream order.
 

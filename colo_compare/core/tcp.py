@@ -96,7 +96,7 @@ class TcpComparer:
         if flags & FIN:
             guest.fin = end
             end += 1
-        ack: i64 = flow.place_ack(frame) if flags & ACK else NOWHERE
+        ack = flow.ack_of(frame)
         before = guest.end
         if flags & RST:
             guest.reset = True
@@ -219,7 +219,7 @@ class TcpComparer:
     def _compare_secondary(self, flow: TcpFlow, frame: Frame) -> None:
         flags = frame.flags
         guest = flow.secondary
-        ack: i64 = flow.place_ack(frame) if flags & ACK else NOWHERE
+        ack = flow.ack_of(frame)
         if flags & RST:
             guest.reset = True
             self._keep_loose(flow, frame)
@@ -273,7 +273,7 @@ class TcpComparer:
         self._keep_loose(flow, frame)
         if flow.primary.syn is None:
             return
-        guest.note(frame, NOWHERE, flow.place_ack(frame) if frame.flags & ACK else NOWHERE, frame.window)
+        guest.note(frame, NOWHERE, flow.ack_of(frame), frame.window)
         self._pair(flow)
         self.release.settle(flow)
         self.mirror.settle(flow)
@@ -340,7 +340,7 @@ class TcpComparer:
         if frame.flags & SYN and not guest.placed:
             begin_stream(self.ledger, flow, frame)
             guest.syn = None
-        ack = flow.place_ack(frame) if frame.flags & ACK else NOWHERE
+        ack = flow.ack_of(frame)
         return self.release.outgoing(flow, frame, guest.end, ack, False)
 
     def let_go(self, flow: TcpFlow, held: Held, kind: str) -> None:

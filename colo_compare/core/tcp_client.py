@@ -55,7 +55,9 @@ class TcpClient:
         in_reach = flow.primary.ack == NOWHERE or end - flow.primary.ack <= 1 << 30
         if in_order and in_reach and end > flow.client_end:
             flow.client_end = end
-        ack: i64 = self._client_ack(flow, frame) if flags & ACK else NOWHERE
+        ack: i64 = NOWHERE
+        if flags & ACK:  # in one expression with an else it would be made a Python number
+            ack = self._client_ack(flow, frame)
         self.ledger.send_primary(translate_to_guest(self.ledger, flow.primary, frame, ack))
         if heard and self.ledger.has_secondary():
             self.mirror.send(flow, frame, ack)

@@ -7,7 +7,7 @@ from colo_compare.core.counters import HANDSHAKE, SIGNED
 from colo_compare.core.ledger import Ledger
 from colo_compare.core.mirror import Mirror
 from colo_compare.core.settings import OBSERVE
-from colo_compare.core.stream import NOWHERE, StreamComparer
+from colo_compare.core.stream import StreamComparer
 from colo_compare.core.tcp_flow import TcpFlow
 from colo_compare.wire.frame import ACK, Frame
 from colo_compare.wire.handshake import handshake_options
@@ -56,7 +56,7 @@ def pair(ledger: Ledger, mirror: Mirror, flow: TcpFlow) -> None:
     secondary.note(
         theirs,
         flow.isn + 1 + theirs.end - theirs.payload,
-        flow.place_ack(theirs) if theirs.flags & ACK else NOWHERE,
+        flow.ack_of(theirs),
         theirs.window,
     )
     flow.stream.skip_to(flow.isn + 1)

@@ -21,9 +21,9 @@ from colo_compare.core.settings import PROTECT
 from colo_compare.core.stream import NOWHERE, Ahead, same_bytes
 from colo_compare.core.tcp_flow import TcpFlow
 from colo_compare.core.tcp_release import TcpRelease
-from colo_compare.wire.frame import ACK, FIN, RST, SYN, Frame
+from colo_compare.wire.frame import ACK, Frame
 
-_UNSTEADY: Final = SYN | FIN | RST
+_UNSTEADY: Final = 0x07  # SYN, RST, FIN. A sum of names would be looked up, compiled, each time.
 
 
 class Steady:
@@ -79,7 +79,7 @@ class Steady:
         said.drop_first(first)
         if said.first is None:
             flow.stream.secondary = None
-        ack: i64 = flow.place_ack(frame) if frame.flags & ACK else NOWHERE
+        ack = flow.ack_of(frame)
         flow.primary.note(frame, end, ack, flow.scaled(frame))
         self.ledger.compared(end - start)
         if ack <= flow.secondary.ack and self.ledger.protected:
@@ -92,7 +92,7 @@ class Steady:
         """Hold a frame with bytes that the secondary has not said yet."""
         ledger = self.ledger
         end = start + frame.end - frame.payload
-        ack: i64 = flow.place_ack(frame) if frame.flags & ACK else NOWHERE
+        ack = flow.ack_of(frame)
         flow.primary.note(frame, end, ack, flow.scaled(frame))
         held = Held(flow, frame, None, ledger.now)
         held.end = end
@@ -122,7 +122,7 @@ class Steady:
         end = held.end
         stream.matched = end
         flow.early = held.next
-        ack: i64 = flow.place_ack(frame) if frame.flags & ACK else NOWHERE
+        ack = flow.ack_of(frame)
         secondary.note(frame, end, ack, flow.scaled(frame))
         if ack > flow.released_ack:
             flow.ack_frame = frame

@@ -24,8 +24,9 @@ def split_tcp(frame: Frame, length: int) -> tuple[Frame, Frame]:
     segment size. Ethernet padding goes.
     """
     middle = frame.payload + length
-    first = _part(frame, frame.payload, middle, frame.flags & ~(FIN | PSH))
-    rest = _part(frame, middle, frame.end, frame.flags & ~_CWR)
+    flags: int = frame.flags  # not u8, which has no negative numbers
+    first = _part(frame, frame.payload, middle, flags & ~(FIN | PSH))
+    rest = _part(frame, middle, frame.end, flags & ~_CWR)
     return first, rest
 
 

@@ -83,9 +83,9 @@ def test_places_are_in_the_clients_space(flow: TcpFlow) -> None:
 
 def test_an_acknowledgement_beyond_what_was_heard_moves_the_client(flow: TcpFlow) -> None:
     _, p, _ = ends()
-    assert flow.place_ack(parsed(p.ack(50))) == 150
+    assert flow.ack_of(parsed(p.ack(50))) == 150
     assert flow.client_end == 150
-    assert flow.place_ack(parsed(p.ack(40))) == 140
+    assert flow.ack_of(parsed(p.ack(40))) == 140
     assert flow.client_end == 150
 
 
