@@ -8,17 +8,28 @@ holes. Bytes below `matched` are retransmissions of what was compared before and
 
 from typing import Final
 
+from librt.strings import read_i64_be
 from mypy_extensions import i64, mypyc_attr
 
 from colo_compare.core.actions import NOTHING, Evidence
 from colo_compare.wire.frame import Frame
 
 NOWHERE: Final = -(1 << 60)  # a position that no stream reaches
+_SHORT: Final = 128  # bytes up to which to compare eight at a time takes less than to copy them for memcmp
 _LONG: Final = 8192  # bytes from which to make a memoryview costs less than to copy them
 
 
 def same_bytes(a: bytes, i: i64, b: bytes, j: i64, length: i64) -> bool:
     """Whether a[i:] and b[j:] begin with the same `length` bytes, which both have."""
+    if 8 <= length <= _SHORT:
+        last_i = i + length - 8
+        last_j = j + length - 8
+        while i < last_i:
+            if read_i64_be(a, i) != read_i64_be(b, j):
+                return False
+            i += 8
+            j += 8
+        return read_i64_be(a, last_i) == read_i64_be(b, last_j)  # the last eight, some of them a second time
     if length >= _LONG:
         return a.startswith(memoryview(b)[j : j + length], i)  # no copy: 64 KiB take 1.4 us instead of 2.7
     if i + length == len(a):

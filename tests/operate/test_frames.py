@@ -51,7 +51,11 @@ def test_what_the_core_sends_is_taken_by_side() -> None:
     kept = ring()
     kept.note_sent(Actions())
     one, two, three = frames(3)
-    kept.note_sent(Actions(to_client=[one], to_primary=[two], to_secondary=[three]))
+    actions = Actions()
+    actions.to_client.append(one)
+    actions.to_primary.append(two)
+    actions.to_secondary.append(three)
+    kept.note_sent(actions)
     assert [(batch.side, batch.frames) for batch in kept.since(0)] == [
         (PRIMARY, [two]),
         (SECONDARY, [three]),
@@ -64,7 +68,9 @@ def test_each_frame_of_the_primary_has_its_verdict() -> None:
     released, held, other = frames(3)
     kept.note(PRIMARY, False, [released, held])
     kept.note(SECONDARY, False, [other])
-    kept.note_sent(Actions(to_client=[released]))
+    actions = Actions()
+    actions.to_client.append(released)
+    kept.note_sent(actions)
     for number in (7, 8):
         kept.mark(
             Divergence(
