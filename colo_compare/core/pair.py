@@ -59,6 +59,7 @@ class Pair:
     def from_primary(self, frames: list[Frame]) -> None:
         """Take frames of the primary, now or after the commit."""
         paused = self.ledger.epochs.state == PAUSED
+        self.dispatch.tcp.table.warm(frames)
         for frame in frames:
             if paused and is_compared(frame):
                 self.primary_waiting.append(frame)
@@ -69,6 +70,7 @@ class Pair:
     def from_secondary(self, frames: list[Frame]) -> None:
         """Take frames of the secondary, now or when it is known which state they came from."""
         paused = self.ledger.epochs.state == PAUSED
+        self.dispatch.tcp.table.warm(frames)
         for frame in frames:
             if paused:
                 self._hold_secondary(frame)

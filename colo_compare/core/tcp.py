@@ -56,7 +56,7 @@ class TcpComparer:
     def from_primary(self, frame: Frame) -> None:
         """Take a frame of the primary: release it, or hold it until the secondary has said the same."""
         ledger = self.ledger
-        flow = self.table.find(frame.key)
+        flow = self.table.find(frame)
         if flow is None:
             if not ledger.has_secondary() and not ledger.holding():
                 ledger.send_client(frame, UNPROTECTED)
@@ -193,7 +193,7 @@ class TcpComparer:
 
     def from_secondary(self, frame: Frame) -> None:
         """Take a frame of the secondary: it lets out what the primary said, and never leaves itself."""
-        flow = self.table.find(frame.key)
+        flow = self.table.find(frame)
         if flow is None:
             flow = self._open_from_guest(frame)
         flags = frame.flags

@@ -29,7 +29,7 @@ class TcpClient:
 
     def from_client(self, frame: Frame) -> None:
         """Take a frame of the client: note what it says, translate it, give it to both guests."""
-        flow = self.table.find(frame.key)
+        flow = self.table.find(frame)
         if flow is None:
             flow = self._open_from_client(frame)
             if flow is None:
@@ -131,7 +131,7 @@ class TcpClient:
             width = 8 if frame.version == 4 else 32
             data = frame.data
             vlans = frame.key[width + 4 : -1]
-            flow = self.table.find(
+            flow = self.table.find_key(
                 data[addresses : addresses + width] + data[transport : transport + 4] + vlans
             )
             if flow is not None:

@@ -13,6 +13,7 @@ from mypy_extensions import i64, mypyc_attr, u8
 
 from colo_compare.core.hold import Flow, Held
 from colo_compare.core.stream import NOWHERE, StreamComparer
+from colo_compare.wire.flow_key import NO_PORTS, PLAIN_KEY_LEN, plain_addresses, plain_key, plain_ports
 from colo_compare.wire.frame import ACK, SYN, Frame
 from colo_compare.wire.seq import diff, unwrap, wrap
 
@@ -110,12 +111,19 @@ class TcpFlow(Flow):
     monotonic: bool  # a guest was promoted, or a frame overtook: timestamps must not step back
 
     def __init__(self, key: bytes, now: float, generation: i64) -> None:
-        super().__init__(key, now)
+        plain = len(key) == PLAIN_KEY_LEN
+        super().__init__(b"" if plain else key, now)
         self.state = HALF_OPEN
         self.guessed = False
         self.alone = False
         self.cut = False
         self.monotonic = False
+        self.addresses: i64 = 0
+        self.ports: i64 = NO_PORTS
+        if plain:
+            self.addresses = plain_addresses(key)
+            self.ports = plain_ports(key)
+        self.following: TcpFlow | None = None  # the next one in its slot of `FlowIndex`
         # First what each frame asks for: among 200,000 flows the cache has few of these lines, and every one
         # costs as much as a tenth of the comparison.
         self.generation = generation  # of the last checkpoint that it has taken part in
@@ -155,6 +163,11 @@ class TcpFlow(Flow):
         self.clamped_window: i64 = 0  # what the client saw, bytes
         self.loose: list[Frame] | None = None  # the secondary's SYN, FIN and RST frames, as `ack_frame`
         self.loose_since = 0.0
+
+    @property
+    def key(self) -> bytes:
+        """The key; a plain flow has it as two numbers, and 48 bytes less."""
+        return self.long_key if self.ports < 0 else plain_key(self.addresses, self.ports)
 
     def place(self, guest: Guest, frame: Frame) -> i64:
         """Give the position of a placed guest's frame in the client's space."""

@@ -21,7 +21,7 @@ from colo_compare.core.settings import PROTECT
 from colo_compare.core.stream import NOWHERE, Ahead, same_bytes
 from colo_compare.core.tcp_flow import TcpFlow
 from colo_compare.core.tcp_release import TcpRelease
-from colo_compare.wire.frame import ACK, Frame
+from colo_compare.wire.frame import Frame
 
 _UNSTEADY: Final = 0x07  # SYN, RST, FIN. A sum of names would be looked up, compiled, each time.
 

@@ -99,7 +99,7 @@ def _with_data(frame: Frame, data: bytes) -> Frame:
     """Give a TCP frame's twin with other bytes in the same places."""
     twin = Frame(data, frame.header_len)
     twin.kind = frame.kind
-    twin.key = frame.key
+    twin.join_flow_of(frame)
     twin.version = frame.version
     twin.protocol = frame.protocol
     twin.l3 = frame.l3
@@ -200,7 +200,7 @@ def _acknowledgement(
     packet[l4 + 16 : l4 + 18] = checksum.to_bytes(2, "big")
     lone = Frame(bytes(packet), like.header_len)
     lone.kind = frames.TCP
-    lone.key = like.key
+    lone.join_flow_of(like)
     lone.version = like.version
     lone.protocol = TCP_PROTOCOL
     lone.l3 = l3

@@ -16,7 +16,7 @@ _SOURCE_PORT, _DEST_PORT, _DEST_ADDRESS = _L3 + 20, _L3 + 22, _L3 + 16
 _SEQ = _L3 + 24
 _FLAGS = _L3 + 33
 HEADERS = 14 + 20 + 32  # Ethernet, IPv4, TCP with timestamps
-_STRIDE = 1_000_003  # a prime
+_STRIDE = 618_033_989
 NUMBER_AT = 4 + HEADERS
 SYN, SYN_ACK, ACK, ACK_PSH = 0x02, 0x12, 0x10, 0x18
 

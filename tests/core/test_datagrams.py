@@ -341,3 +341,14 @@ def test_the_next_look_at_differences_is_known_without_looking(play: Playbook) -
     assert datagrams.check_due == first
     play.after(0.016, requests=["payload"])
     assert datagrams.check_due == play.now - 0.016 + 0.02
+
+
+def test_a_promotion_lets_go_of_what_the_old_primary_said(play: Playbook) -> None:
+    """Compiled, nobody else finds the circle of a flow and what is held in it."""
+    _, p, _ = play.datagrams()
+    one = p.datagram(b"one")
+    play.primary(one)
+    (flow,) = play.proxy._dispatch.datagrams.flows.values()
+    assert (len(flow.queue), len(flow.primary)) == (1, 1)
+    play.promote(discards=[one])
+    assert (len(flow.queue), len(flow.primary)) == (0, 0)

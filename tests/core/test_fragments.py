@@ -120,3 +120,23 @@ def test_what_has_passed_grows_old_and_counts_for_nothing() -> None:
     reassembly.age()
     assert reassembly.groups == {}
     assert ledger.counters.secondary["aged_out"] == 0
+
+
+@pytest.mark.parametrize("how", ["whole", "cleared", "dropped"])
+def test_a_group_that_is_forgotten_lets_go_of_its_held_frames(ledger: Ledger, how: str) -> None:
+    """Compiled, nobody else finds the circle of the two."""
+    first, second, third = parsed(packets(1))
+    reassembly = Reassembly(ledger, True)
+    assert reassembly.add(first) is reassembly.add(second) is None
+    (group,) = reassembly.groups.values()
+    assert len(group.held) == 2
+    if how == "whole":
+        assert reassembly.add(third) is not None
+    elif how == "cleared":
+        assert reassembly.clear() == 2
+    else:
+        ledger.mode = OBSERVE
+        ledger.now += 31.0
+        reassembly.age()
+    assert group.held == []
+    assert reassembly.groups == {}

@@ -27,7 +27,21 @@ def segment(start: int, data: bytes) -> Segment:
     return Segment(start, start + len(data), data, 0, None, 0.0)
 
 
-@pytest.mark.parametrize("length", [1, 60, 8191, 8192, 65_000])
+# Bytes
+
+
+@given(st.binary(max_size=300), st.data())
+def test_same_bytes_are_what_slices_say(text: bytes, data: st.DataObject) -> None:
+    other = bytearray(text)
+    if text and data.draw(st.booleans()):
+        other[data.draw(st.integers(0, len(text) - 1))] ^= 1
+    i, j = data.draw(st.integers(0, len(text))), data.draw(st.integers(0, 9))
+    length = data.draw(st.integers(0, len(text) - i))
+    b = bytes(j) + bytes(other[i:]) + bytes(data.draw(st.integers(0, 9)))
+    assert same_bytes(text, i, b, j, length) == (text[i : i + length] == b[j : j + length])
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 60, 128, 129, 8191, 8192, 65_000])
 @pytest.mark.parametrize("behind", [b"", b"!"])
 def test_bytes_are_the_same_or_not_whatever_lies_round_them(length: int, behind: bytes) -> None:
     said = bytes(range(251)) * 260

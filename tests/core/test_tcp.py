@@ -40,7 +40,7 @@ def test_solo_unknown_connections_pass(play: Playbook) -> None:
     frame = p.data(b"x")
     play.primary(frame, releases=[frame])
     play.secondary(s.data(b"x"))
-    assert comparer(play).table.flows == {}
+    assert len(comparer(play).table.flows) == 0
 
 
 def test_blocked_unknown_connections_wait() -> None:
@@ -236,7 +236,7 @@ def test_a_promotion_flushes_what_is_news_only(play: Playbook) -> None:
     two, fin, ack, syn = s.data(b"two"), s.fin(), s2.ack(), s3.syn()
     play.secondary(two, fin, ack, syn)
     s3.conversation.view_isn = s3.isn
-    play.promote(flushes=[two, fin, syn])
+    play.promote(flushes=[syn, two, fin])  # flow by flow; between them there is no order
     del p2
 
 

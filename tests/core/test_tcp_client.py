@@ -53,7 +53,7 @@ def test_a_reset_ends_it_at_once(play: Playbook) -> None:
 def test_a_reset_of_nothing_makes_no_flow(play: Playbook) -> None:
     c, _, _ = play.tcp()
     play.client(c.segment(RST))
-    assert half_of(play).table.flows == {}
+    assert len(half_of(play).table.flows) == 0
 
 
 def test_without_a_secondary_no_flow_is_made(play: Playbook) -> None:
@@ -61,7 +61,7 @@ def test_without_a_secondary_no_flow_is_made(play: Playbook) -> None:
     c, _, _ = play.tcp()
     play.client(c.syn(), unmirrored=True)
     play.client(c.segment(RST), unmirrored=True)
-    assert half_of(play).table.flows == {}
+    assert len(half_of(play).table.flows) == 0
 
 
 def test_a_client_that_goes_back_and_forth_keeps_its_place(play: Playbook) -> None:

@@ -69,6 +69,16 @@ def test_becoming_equal_leaves_no_syn() -> None:
     assert (two.end, two.ack, two.window, two.seq_offset, two.ts_offset, two.fin) == (10, 20, 30, 1, 2, 3)
 
 
+# Keys
+
+
+@pytest.mark.parametrize("key", [b"twelve bytes", b"any other number of them"])
+def test_a_flow_knows_its_key(key: bytes) -> None:
+    flow = TcpFlow(key, 0.0, 0)
+    assert flow.key == key
+    assert (flow.ports < 0, flow.long_key == key) == (len(key) != 12, len(key) != 12)
+
+
 # Places
 
 
@@ -86,6 +96,7 @@ def test_an_acknowledgement_beyond_what_was_heard_moves_the_client(flow: TcpFlow
     assert flow.ack_of(parsed(p.ack(50))) == 150
     assert flow.client_end == 150
     assert flow.ack_of(parsed(p.ack(40))) == 140
+    assert flow.ack_of(parsed(p.syn())) == NOWHERE
     assert flow.client_end == 150
 
 
@@ -283,6 +294,7 @@ def test_taking_all(flow: TcpFlow) -> None:
     gone.done = True
     assert flow.take_held() == [one, ack]
     assert flow.take_held() == []
+    assert one.next is None  # a long chain must not be freed from its head
 
 
 def test_a_segment_of_the_client_knows_its_place() -> None:

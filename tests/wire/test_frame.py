@@ -1,5 +1,4 @@
 import struct
-from itertools import pairwise
 from typing import Any
 
 import dpkt
@@ -12,6 +11,7 @@ from scapy.layers.l2 import ARP, LLC, STP, Dot1Q, Dot3, Ether
 from scapy.packet import Raw
 
 from colo_compare.wire import frame as wire
+from colo_compare.wire.flow_key import NO_PORTS
 from colo_compare.wire.frame import Frame, parse_frame
 from tests import packets
 from tests.packets import PACKETS, Packet, fields, on_wire
@@ -194,14 +194,16 @@ def test_no_garbage_raises(garbage: bytes, start: bytes, header_len: int) -> Non
 @given(packets.ipv4_headers(), packets.tcp_segments(), packets.PADDING, st.booleans())
 @example(PLAIN_IP, PLAIN_TCP, b"", False)
 def test_the_short_path_and_the_full_one_agree(ip: Any, tcp: Any, padding: bytes, inbound: bool) -> None:
-    short = fields(parse_frame(on_wire(ip / tcp, [], padding).raw, 0, inbound))
-    full = fields(parse_frame(on_wire(ip / tcp, [(0x8100, 0, 0)], padding).raw, 0, inbound))
+    plain = parse_frame(on_wire(ip / tcp, [], padding).raw, 0, inbound)
+    tagged = parse_frame(on_wire(ip / tcp, [(0x8100, 0, 0)], padding).raw, 0, inbound)
+    assert tagged.key == plain.key + b"\x00\x00"
+    short, full = fields(plain), fields(tagged)
     for name in ("l3", "l4", "payload", "end", "tsval_at", "sack_at"):
         value = short[name]
         assert isinstance(value, int)
         short[name] = value and value + 4
-    assert full.pop("key") == bytes(short.pop("key")) + b"\x00\x00"  # type: ignore[call-overload]  # it is bytes
-    del short["data"], full["data"]
+    for name in ("data", "addresses", "ports", "long_key"):
+        del short[name], full[name]
     assert short == full
 
 
@@ -320,7 +322,7 @@ def test_opaque(name: str) -> None:
 def test_a_frame_begins_with_nothing_but_its_data() -> None:
     blank = fields(Frame(b"data", 12))
     assert (blank.pop("data"), blank.pop("header_len"), blank.pop("kind")) == (b"data", 12, wire.OPAQUE)
-    assert blank.pop("key") == b""
+    assert (blank.pop("long_key"), blank.pop("ports")) == (b"", NO_PORTS)
     assert set(blank.values()) == {0}  # False, too
 
 
@@ -420,11 +422,17 @@ def test_a_batch_is_parsed_frame_by_frame() -> None:
     assert wire.parse_frames([], 0, False) == []
 
 
-def test_frames_of_one_flow_in_a_row_share_their_key() -> None:
-    one, two = (bytes(Ether() / IP(dst=f"10.0.0.{n}") / TCP(sport=7) / b"x") for n in (1, 2))
-    tagged = bytes(Ether() / Dot1Q(vlan=5) / IP(dst="10.0.0.2") / TCP(sport=7))
-    options = bytes(Ether() / IP(dst="10.0.0.2", options=b"\x01" * 4) / TCP(sport=7))
-    batch = [one, one, two, tagged, two, options, two, b"runt", two, two]
-    keys = [frame.key for frame in wire.parse_frames(batch, 0, False)]
-    assert keys == [wire.parse_frame(data, 0, False).key for data in batch]
-    assert [a is b for a, b in pairwise(keys)] == [True, *[False] * 7, True]
+def test_options_of_ip_make_no_other_flow() -> None:
+    tcp = TCP(sport=80, dport=7)
+    plain, options = (bytes(Ether() / IP(dst="10.0.0.2", options=each) / tcp) for each in (b"", b"\x01" * 4))
+    for inbound in (False, True):
+        one, two = (parse_frame(data, 0, inbound) for data in (plain, options))
+        assert (one.addresses, one.ports, one.long_key) == (two.addresses, two.ports, two.long_key)
+        assert (one.ports, one.long_key) == (((80 << 16) | 7, (7 << 16) | 80)[inbound], b"")
+
+
+@pytest.mark.parametrize("data", [bytes(Ether() / IP() / TCP()), bytes(Ether() / Dot1Q() / IP() / TCP())])
+def test_a_frame_of_the_same_flow(data: bytes) -> None:
+    frame, other = parse_frame(data, 0, False), Frame(b"", 0)
+    other.join_flow_of(frame)
+    assert (other.addresses, other.ports, other.key) == (frame.addresses, frame.ports, frame.key)
