@@ -67,6 +67,7 @@ class Playbook:
         self._alone: set[Conversation] = set()  # of before the secondary, which never gets them
         self._cut: dict[Packet, int] = {}  # held packets of which the beginning went out, and up to where
         self._offers: dict[Conversation, int] = {}
+        self._lowered: dict[Packet, int] = {}  # what packets of the dead primary acknowledge
         self._copied: dict[Conversation, Endpoint] = {}
         self.kept: list[Packet] = []  # the client's, held by the proxy
         self.proxy.start(self.now)
@@ -321,18 +322,22 @@ class Playbook:
     def promote(
         self, *, flushes: Sequence[Packet] = (), releases: Sequence[Packet] = (),
         discards: Sequence[Packet] = (), again: Sequence[Packet] = (), announced: bool = True,
+        said: Sequence[Packet] = (), parts: Sequence[tuple[Packet, int]] = (), acked: int = 0,
     ) -> None:  # fmt: skip
         """The primary dies, and the client's frames that were held go on to its successor.
 
         `flushes`: the secondary's frames that go out at once. `discards`: the primary's that nobody will see.
         `releases`: the primary's that a commit covered. `again`: client frames that the successor gets again.
+        `said`: the primary's that waited for an acknowledgement, whose payload the secondary has said, too;
+        they acknowledge `acked`, as it does. `parts`: the same of first parts of those that are discarded.
         """
         self._solo = True
         self._alone = set()
         self.ledger.promoted()
-        left = [packet for packet in self._arrived if packet not in releases]
+        left = [packet for packet in self._arrived if packet not in releases and packet not in said]
         assert left == list(discards), f"held at the death: {left}"
-        self._arrived = [*releases, *flushes]
+        self._lowered = dict.fromkeys([*said, *[packet for packet, _ in parts]], acked)
+        self._arrived = [*releases, *said, *[packet for packet, _ in parts], *flushes]
         for talk in self._conversations:
             talk.primary = talk.secondary
             talk.primary.name = "promoted"
@@ -341,7 +346,11 @@ class Playbook:
         assert self.proxy.mode == "solo"
         kept = self._take_kept()
         to_primary = again if again is ANYTHING else [*again, *kept]
-        self._expect(releases=[*releases, *flushes], to_primary=to_primary, announced=announced)
+        self._expect(
+            releases=[*releases, *said, *flushes], to_primary=to_primary, announced=announced, parts=parts
+        )
+        self._arrived = []
+        self._cut = {}
 
     def protect_again(self, releases: Sequence[Packet] = ()) -> list[Endpoint]:
         """A new secondary joins; it is silent before the first commit. Gives its ends, one a conversation."""
@@ -466,6 +475,7 @@ class Playbook:
 
     def _check_release(self, packet: Packet, seen: Dissected) -> None:
         assert packet in self._arrived, f"{packet} was released twice, or is not the primary's"
+        original = packet
         talk = packet.maker.conversation
         before = self._arrived[: self._arrived.index(packet)]
         earlier = [
@@ -491,6 +501,8 @@ class Playbook:
                 assert not (why := self.ledger.objection(packet, None)), f"{packet}: {why}"
             return
         sent = dissect(packet.data, packet.header_len)
+        if original in self._lowered and packet.ack is not None:
+            sent.ack -= packet.ack - self._lowered[original]
         if packet.payload != sent.payload:  # a part of it
             sent.payload, sent.flags = packet.payload, packet.flags
         assert seen.seq == (talk.view_isn + packet.at) & 0xFFFFFFFF, f"{packet}: sequence number"

@@ -250,6 +250,7 @@ class Pair:
             # mirrors once more is for the guest that is the primary from now on.
             self.commit()
             ledger.turn_to_primary()
+        self.dispatch.tcp.release_said()
         discarded = ledger.discard_all() + len(self.primary_waiting)
         ledger.counters.discarded[FAILOVER] += len(self.primary_waiting)
         self.primary_waiting = []

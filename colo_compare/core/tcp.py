@@ -312,6 +312,13 @@ class TcpComparer:
                 self.ledger.counters.secondary[S_AGED_OUT] += flow.drop_secondary_output()
                 del self.ahead[flow]
 
+    def release_said(self) -> None:
+        """Release what both guests have said, whatever the primary's frames acknowledge: it is dead."""
+        if self.ledger.mode == PROTECT and self.ledger.protected:
+            for held in self.ledger.holds.entries():
+                if isinstance(held.flow, TcpFlow):
+                    self.release.release_said(held.flow)
+
     def promote(self) -> tuple[list[Frame], int, int]:
         """Let the secondary's end of every flow be the primary's.
 

@@ -214,6 +214,26 @@ class TcpRelease:
             self.ledger.holds.shrink(held, rest)
             self.ledger.send_own(self.outgoing(flow, first, end, held.ack, True))
 
+    # A dead primary
+
+    def release_said(self, flow: TcpFlow) -> None:
+        """Release, of a dead primary's frames, what waits only for an acknowledgement of the secondary.
+
+        They acknowledge what the secondary has, which says the rest when it has got more. Its own copy of the
+        payload was compared, and is gone: without this the client would wait for its retransmission time-out.
+        """
+        acked = flow.secondary.ack
+        if flow.blocked or flow.guessed or not flow.secondary.placed or acked == NOWHERE:
+            return
+        held = flow.first_in_queue()
+        while held is not None and held.end <= flow.stream.matched and not held.frame.flags & (SYN | RST):
+            _lower(held, acked)
+            self.let_out(flow, held)
+            held = flow.first_in_queue()
+        if held is not None:
+            _lower(held, acked)
+            self._release_part(flow, held)
+
     def give_up(self, flow: TcpFlow) -> None:
         """In observe mode, go on comparing from where the primary is."""
         for held in flow.take_held():
@@ -302,3 +322,11 @@ class TcpRelease:
         flow.clamped_window = window
         if window >= full:
             flow.clamped = None
+
+
+def _lower(held: Held, acked: i64) -> None:
+    """Let a frame acknowledge no more than that."""
+    if held.ack > acked:
+        frame = held.frame
+        held.ack = acked
+        held.frame = rewrite_tcp(frame, frame.seq, wrap(acked), frame.window, frame.tsval, frame.tsecr, 0)

@@ -131,6 +131,53 @@ def test_what_the_client_has_seen_already_need_not(play: Playbook) -> None:
     play.promote(flushes=[two])
 
 
+def test_what_both_said_and_waited_for_an_acknowledgement_goes_out_without_it(play: Playbook) -> None:
+    """The secondary's copy was compared, and is gone: else the client waits for its time-out."""
+    c, p, s = play.connection()
+    play.client(c.data(b"request"))
+    one, two, three = p.data(b"one"), p.data(b"two"), p.data(b"three")
+    play.primary(one, two, three)
+    play.secondary(s.data(b"onetwo", ack=1))
+    assert play.held == [one, two, three]
+    play.promote(said=[one, two], acked=1, discards=[three])
+    assert play.proxy.counters.discarded["failover"] == 1
+    again = s.data(b"three")
+    play.primary(again, releases=[again])
+
+
+def test_the_part_that_both_said_goes_out_too(play: Playbook) -> None:
+    c, p, s = play.connection()
+    play.client(c.data(b"request"))
+    whole = p.data(b"onetwo")
+    play.primary(whole)
+    play.secondary(s.data(b"one", ack=1))
+    play.promote(parts=[(whole, 4)], acked=1, discards=[whole])
+    rest = s.data(b"two")
+    play.primary(rest, releases=[rest])
+
+
+def test_the_secondary_goes_on_behind_what_both_said(play: Playbook) -> None:
+    c, p, s = play.connection()
+    play.client(c.data(b"request"))
+    one = p.data(b"one")
+    play.primary(one)
+    play.secondary(s.data(b"one", ack=1))
+    two = s.data(b"two", ack=1)
+    play.secondary(two)
+    play.promote(said=[one], acked=1, flushes=[two])
+
+
+def test_of_a_flow_that_differs_only_the_secondary_is_heard(play: Playbook) -> None:
+    c, p, s = play.connection()
+    play.client(c.data(b"request"))
+    one, bad = p.data(b"one"), p.data(b"two")
+    play.primary(one, bad)
+    play.secondary(s.data(b"one", ack=1))
+    mine = s.data(b"TWO", ack=1)
+    play.secondary(mine, requests=["payload"])
+    play.promote(discards=[one, bad], flushes=[mine])
+
+
 def test_an_ack_of_the_secondary_alone_goes_out(play: Playbook) -> None:
     """Else the client would repeat what its guest has, after a time-out."""
     c, _, s = play.connection()

@@ -366,6 +366,16 @@ def test_what_the_secondary_never_had_is_the_primary_s_alone() -> None:
     assert play.proxy.flows()["established"] == 0
 
 
+def test_a_dead_primary_s_payload_goes_out_and_its_datagrams_do_not(play: Playbook) -> None:
+    c, p, s = play.connection()
+    _, p2, _ = play.datagrams()
+    play.client(c.data(b"request"))
+    datagram, one = p2.datagram(b"x"), p.data(b"one")
+    play.primary(datagram, one)
+    play.secondary(s.data(b"one", ack=1))
+    play.promote(said=[one], acked=1, discards=[datagram])
+
+
 # Between filters of QEMU, which rewrite: no number needs an offset
 
 

@@ -495,3 +495,29 @@ def test_a_connection_that_was_reset_is_closed(play: Playbook) -> None:
     _, p, s = play.connection()
     play.both(p.rst(), s.rst())
     assert play.proxy.flows()["closed"] == 1
+
+
+# A dead primary
+
+
+def test_a_part_that_would_have_gone_a_moment_later_goes_out_at_the_death(play: Playbook) -> None:
+    _, p, s = play.connection()
+    whole = p.data(b"onetwo")
+    play.primary(whole)
+    play.secondary(s.data(b"one"))
+    play.promote(parts=[(whole, 4)], acked=1, discards=[whole])
+
+
+def test_whole_frames_go_out_at_the_death_and_nothing_of_a_flow_that_differs(play: Playbook) -> None:
+    flows = [play.connection(client_port=port) for port in (1, 2)]
+    held = []
+    for c, p, s in flows:
+        play.client(c.data(b"request"))
+        held.append(p.data(b"one"))
+        play.primary(held[-1])
+        play.secondary(s.data(b"one", ack=1))
+    _, p, s = flows[1]
+    bad, mine = p.data(b"two"), s.data(b"TWO", ack=1)
+    play.primary(bad)
+    play.secondary(mine, requests=["payload"])
+    play.promote(said=held[:1], acked=1, discards=[held[1], bad], flushes=[mine])
