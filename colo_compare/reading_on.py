@@ -16,7 +16,7 @@ import trio
 from colo_compare.errors import PortError
 from colo_compare.link import LOST, Link
 from colo_compare.ports.batch import readable
-from colo_compare.traffic import Traffic
+from colo_compare.traffic import Traffic, feed_at, lose, may_read
 
 QUIET: Final = 0.0003  # seconds
 LONGEST: Final = 0.005  # seconds: after 2 ms, the trips took 7 % of the CPU time of a bulk transfer
@@ -46,7 +46,7 @@ def read_on(loop: Traffic) -> None:
 
 def _is_read(loop: Traffic, link: Link) -> bool:
     """Whether the link's reader reads, or would if it had its turn."""
-    return link.role != LOST and not link.failure and loop.may_read(link)
+    return link.role != LOST and not link.failure and may_read(loop, link)
 
 
 def _read(loop: Traffic, link: Link, now: float) -> None:
@@ -56,7 +56,7 @@ def _read(loop: Traffic, link: Link, now: float) -> None:
     try:
         batch = link.port.receive_now()
     except (PortError, OSError) as error:
-        loop.lose(link, str(error))
+        lose(loop, link, str(error))
     else:
         if batch:
-            loop.feed_at(link, batch, now)
+            feed_at(loop, link, batch, now)

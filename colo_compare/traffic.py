@@ -1,7 +1,8 @@
 """The half of the loop that never waits: frames in, actions out, and which port may be read.
 
-Compiled with the core, as it runs for each batch, and a request with its answer is four of them. What waits,
-and what a loss or an event means, is in `loop`.
+Compiled with the core, as it runs for each batch, and a request with its answer is three of them. What waits,
+and what a loss or an event means, is in `loop`. Its work is done by functions, not methods: as the subclass
+is not compiled, a class would look up its own methods by name.
 """
 
 from abc import ABC, abstractmethod
@@ -37,7 +38,7 @@ class Traffic(ABC):
         self.client = Link(CLIENT, client) if settings.mirror else FilterLink(client)
         self.primary = Link(PRIMARY, primary)
         self.secondary: Link | None = Link(SECONDARY, secondary)
-        self._way_out = self.client  # where what is released goes
+        self.way_out = self.client  # where what is released goes
         self.links = [self.client, self.primary, self.secondary]  # by name, the lost ones too
         self.frames = FrameWatch()
         self.surveyors: list[Surveyor] = []
@@ -70,116 +71,139 @@ class Traffic(ABC):
     def tell_change(self) -> None:
         """Wake up the tasks that wait for a change."""
 
-    # Frames in
+    # What happens
 
     def feed(self, link: Link, batch: list[bytes]) -> None:
         """Give frames that a port has just given to the core, and perform what follows."""
-        self.feed_at(link, batch, trio.current_time())
-
-    def feed_at(self, link: Link, batch: list[bytes], now: float) -> None:
-        """Do that for frames of a moment that is known."""
-        if self.error is not None:
-            return
-        frames = parse_frames(batch, link.port.header_len, link.role == CLIENT)
-        ring = self.frames.ring
-        if ring is not None:
-            ring.note(link.role, False, frames)
-        for surveyor in self.surveyors:
-            surveyor.see(link.role, frames)
-        self.proxy.receive(link.role, frames, now)
-        self.perform()
+        feed_at(self, link, batch, trio.current_time())
 
     def drain(self, link: Link) -> None:
         """Feed everything that the guest has sent so far, whether or not its port is being read now."""
         try:
             batch = link.port.drain()
         except (PortError, OSError) as error:
-            self.lose(link, str(error))
+            lose(self, link, str(error))
         else:
             if batch:
                 self.feed(link, batch)
 
+    def perform(self) -> None:
+        """Do what the core wants done. To be called after each call of the core, before any await."""
+        _perform(self)
+
     def may_read(self, link: Link) -> bool:
         """Whether what would come of this link's frames has room (back-pressure)."""
-        if link.role == CLIENT:
-            if self.stopping or self.draining or self.primary.backlog:
-                return False
-            if self.secondary is not None and self.secondary.backlog and self.proxy.mode == PROTECT:
-                return False
-        elif link.role == PRIMARY:
-            if not self.settings.mirror and self.proxy.mode != BLOCK:
-                return True
-            if self.client.backlog:
-                return False
-        return self.proxy.wants(link.role)
+        return may_read(self, link)
 
     def open_gates(self) -> None:
         """Let those readers go on whose frames have room now."""
-        for link in self.links:
-            if link.waits_at_gate and self.may_read(link):
-                link.open_gate()
-                self.woken = True
-
-    # Actions out
-
-    def perform(self) -> None:
-        """Do what the core wants done. To be called after each call of the core, before any await."""
-        actions = self.proxy.take_actions()
-        ring = self.frames.ring
-        if ring is not None:
-            ring.note_sent(actions)
-        if actions.to_primary:
-            self._send(self.primary, actions.to_primary)
-        if actions.to_secondary and self.secondary is not None:
-            self._send_secondary(self.secondary, actions.to_secondary)
-        if actions.to_client:
-            self._send_client(actions.to_client)
-        for event in actions.events:
-            self.tell(event)
-            self.woken = True
-        for request in actions.requests:
-            self.ask(request)
-            self.woken = True
-        # Held frames come and go, and with them the next deadline moves on all the time. Only an earlier one
-        # is worth the work of waking the timer task; for a later one it wakes in vain, and looks again.
-        due = self.proxy.next_timer()
-        if due < self.wakes_at:
-            self.wakes_at = due
-            self.wake_earlier()
-        self.open_gates()
-        if self.awaiting_change:
-            self.tell_change()
-            self.woken = True
-
-    def _send(self, link: Link, frames: list[Frame]) -> None:
-        waiting = len(link.backlog)
-        try:
-            link.send(frames)
-        except (PortError, OSError) as error:
-            self.lose(link, str(error))
-        if not waiting and link.backlog:
-            self.woken = True  # the task that sends it when there is room
-
-    def lose(self, link: Link, why: str) -> None:
-        """Report a link whose port broke, and let that be dealt with."""
-        self.report(link, why)
-        self.woken = True
-
-    def _send_client(self, frames: list[Frame]) -> None:
-        link = self._way_out
-        if len(link.backlog) >= self.settings.max_held_frames and not self.settings.mirror:
-            link.dropped += len(frames)
-        else:
-            self._send(link, frames)
-
-    def _send_secondary(self, link: Link, frames: list[Frame]) -> None:
-        if len(link.backlog) >= UNPROTECTED_BACKLOG and self.proxy.mode != PROTECT:
-            link.dropped += len(frames)
-        else:
-            self._send(link, frames)
+        _open_gates(self)
 
     def redirect(self) -> None:
         """Let what is released go out by the primary's port, as the client's was that of another QEMU."""
-        self._way_out = self.primary
+        self.way_out = self.primary
         if isinstance(self.client, FilterLink):
-            self._send(self.primary, self.client.take_unread())
+            _send(self, self.primary, self.client.take_unread())
+
+
+# Frames in
+
+
+def feed_at(traffic: Traffic, link: Link, batch: list[bytes], now: float) -> None:
+    """Feed frames of a moment that is known."""
+    if traffic.error is not None:
+        return
+    frames = parse_frames(batch, link.port.header_len, link.role == CLIENT)
+    ring = traffic.frames.ring
+    if ring is not None:
+        ring.note(link.role, False, frames)
+    for surveyor in traffic.surveyors:
+        surveyor.see(link.role, frames)
+    traffic.proxy.receive(link.role, frames, now)
+    _perform(traffic)
+
+
+def may_read(traffic: Traffic, link: Link) -> bool:
+    """Whether what would come of this link's frames has room (back-pressure)."""
+    if link.role == CLIENT:
+        if traffic.stopping or traffic.draining or traffic.primary.backlog:
+            return False
+        secondary = traffic.secondary
+        if secondary is not None and secondary.backlog and traffic.proxy.mode == PROTECT:
+            return False
+    elif link.role == PRIMARY:
+        if not traffic.settings.mirror and traffic.proxy.mode != BLOCK:
+            return True
+        if traffic.client.backlog:
+            return False
+    return traffic.proxy.wants(link.role)
+
+
+def _open_gates(traffic: Traffic) -> None:
+    for link in traffic.links:
+        if link.waits_at_gate and may_read(traffic, link):
+            link.open_gate()
+            traffic.woken = True
+
+
+# Actions out
+
+
+def _perform(traffic: Traffic) -> None:
+    actions = traffic.proxy.take_actions()
+    ring = traffic.frames.ring
+    if ring is not None:
+        ring.note_sent(actions)
+    if actions.to_primary:
+        _send(traffic, traffic.primary, actions.to_primary)
+    if actions.to_secondary and traffic.secondary is not None:
+        _send_secondary(traffic, traffic.secondary, actions.to_secondary)
+    if actions.to_client:
+        _send_client(traffic, actions.to_client)
+    for event in actions.events:
+        traffic.tell(event)
+        traffic.woken = True
+    for request in actions.requests:
+        traffic.ask(request)
+        traffic.woken = True
+    # Held frames come and go, and with them the next deadline moves on all the time. Only an earlier one
+    # is worth the work of waking the timer task; for a later one it wakes in vain, and looks again.
+    due = traffic.proxy.next_timer()
+    if due < traffic.wakes_at:
+        traffic.wakes_at = due
+        traffic.wake_earlier()
+    _open_gates(traffic)
+    if traffic.awaiting_change:
+        traffic.tell_change()
+        traffic.woken = True
+
+
+def _send(traffic: Traffic, link: Link, frames: list[Frame]) -> None:
+    waiting = len(link.backlog)
+    try:
+        link.send(frames)
+    except (PortError, OSError) as error:
+        lose(traffic, link, str(error))
+    if not waiting and link.backlog:
+        traffic.woken = True  # the task that sends it when there is room
+
+
+def lose(traffic: Traffic, link: Link, why: str) -> None:
+    """Report a link whose port broke, and let that be dealt with."""
+    traffic.report(link, why)
+    traffic.woken = True
+
+
+def _send_client(traffic: Traffic, frames: list[Frame]) -> None:
+    link = traffic.way_out
+    if len(link.backlog) >= traffic.settings.max_held_frames and not traffic.settings.mirror:
+        link.dropped += len(frames)
+    else:
+        _send(traffic, link, frames)
+
+
+def _send_secondary(traffic: Traffic, link: Link, frames: list[Frame]) -> None:
+    if len(link.backlog) >= UNPROTECTED_BACKLOG and traffic.proxy.mode != PROTECT:
+        link.dropped += len(frames)
+    else:
+        _send(traffic, link, frames)

@@ -161,15 +161,16 @@ class Proxy:
     def next_timer(self) -> float:
         """Give the time at which handle_timer must be called next, math.inf if none."""
         epochs = self._ledger.epochs
-        due = min(epochs.timeout_at(), self._next_age)
+        due = _earlier(epochs.timeout_at(), self._next_age)
         if self._ledger.mode == PROTECT:
-            due = min(due, epochs.due_at())
+            due = _earlier(due, epochs.due_at())
         if epochs.state == COMPARING and self._ledger.has_secondary():
             tcp = self._dispatch.tcp
-            due = min(due, self._dispatch.datagrams.check_due, tcp.mirror.retry_due, tcp.release.parts_due)
+            due = _earlier(due, self._dispatch.datagrams.check_due)
+            due = _earlier(due, _earlier(tcp.mirror.retry_due, tcp.release.parts_due))
             oldest = self._ledger.holds.oldest()
             if oldest is not None and not oldest.late:
-                due = min(due, oldest.at + self._ledger.settings.compare_timeout)
+                due = _earlier(due, oldest.at + self._ledger.settings.compare_timeout)
         return due
 
     def handle_timer(self, now: float) -> None:
@@ -304,3 +305,8 @@ class Proxy:
         ledger.epochs.settings = ledger.settings
         self._dispatch.datagrams.check_due = now  # the window may be another one
         self._pair.request_if_due()
+
+
+def _earlier(a: float, b: float) -> float:
+    """Give the earlier time. (`min` makes objects of them, and a tuple: 1 us for each batch.)"""
+    return a if a <= b else b
