@@ -2,10 +2,12 @@
 
 import gc
 import logging
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -82,6 +84,7 @@ class Daemon:
             ]
             await self._open_control(nursery)
             settings = config.settings(self._checkpointer.capabilities)
+            settings = replace(settings, flow_seed=secrets.randbits(88))
             self._loop = Loop(settings, client, primary, secondary, self._checkpointer)
             nursery.start_soon(self._loop.measures.watch_loop)
             self._start_captures(nursery, self._loop)

@@ -18,9 +18,17 @@ _SMALLEST: Final = 64  # slots, a power of two
 
 
 class FlowIndex:
-    """A hash table of plain flows, chained through `TcpFlow.following`, and a dictionary of the others."""
+    """A hash table of plain flows, chained through `TcpFlow.following`, and a dictionary of the others.
 
-    def __init__(self) -> None:
+    Clients choose addresses and ports: who knew the numbers that these are multiplied by could put thousands
+    of flows into one slot. Hence they follow from a seed, which should be nobody's guess.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        # Odd, of 31 bits: no product with 32 bits exceeds 63.
+        self._upper: i64 = 0x5BD1E995 ^ (seed << 1 & 0x3FFFFFFE)
+        self._lower: i64 = 0x5B873593 ^ (seed >> 28 & 0x3FFFFFFE)
+        self._ports: i64 = 0x7FEB352D ^ (seed >> 57 & 0x3FFFFFFE)
         self._slots: list[TcpFlow | None] = [None] * _SMALLEST
         self._plain: i64 = 0
         self._others: dict[bytes, TcpFlow] = {}
@@ -65,7 +73,7 @@ class FlowIndex:
             del self._others[flow.key]
             return
         self._plain -= 1
-        slot = _slot(flow.addresses, flow.ports, len(self._slots))
+        slot = self._slot(flow.addresses, flow.ports, len(self._slots))
         before = self._slots[slot]
         if before is flow:
             self._slots[slot] = flow.following
@@ -87,13 +95,13 @@ class FlowIndex:
         return found
 
     def _find(self, addresses: i64, ports: i64) -> "TcpFlow | None":
-        flow = self._slots[_slot(addresses, ports, len(self._slots))]
+        flow = self._slots[self._slot(addresses, ports, len(self._slots))]
         while flow is not None and (flow.addresses != addresses or flow.ports != ports):
             flow = flow.following
         return flow
 
     def _chain(self, flow: TcpFlow) -> None:
-        slot = _slot(flow.addresses, flow.ports, len(self._slots))
+        slot = self._slot(flow.addresses, flow.ports, len(self._slots))
         flow.following = self._slots[slot]
         self._slots[slot] = flow
 
@@ -108,16 +116,14 @@ class FlowIndex:
                 self._chain(flow)
                 flow = following
 
+    def _slot(self, addresses: i64, ports: i64, slots: i64) -> i64:
+        """Give the slot of a flow, of a power of two of them.
 
-def _slot(addresses: i64, ports: i64, slots: i64) -> i64:
-    """Give the slot of a flow, of a power of two of them.
-
-    The factors are odd, of 31 bits, and no product exceeds 63. Ports and addresses that are counted upwards
-    spread as evenly as random ones.
-    """
-    mixed = (
-        (((addresses >> 32) & 0xFFFFFFFF) * 0x5BD1E995)
-        ^ ((addresses & 0xFFFFFFFF) * 0x1B873593)
-        ^ (ports * 0x7FEB352D)
-    )
-    return ((mixed ^ (mixed >> 29)) >> 13) & (slots - 1)
+        Ports and addresses that are counted upwards spread as evenly as random ones.
+        """
+        mixed = (
+            (((addresses >> 32) & 0xFFFFFFFF) * self._upper)
+            ^ ((addresses & 0xFFFFFFFF) * self._lower)
+            ^ (ports * self._ports)
+        )
+        return ((mixed ^ (mixed >> 29)) >> 13) & (slots - 1)

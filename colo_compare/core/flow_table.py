@@ -27,7 +27,7 @@ class FlowTable:
     def __init__(self, ledger: Ledger, mirror: Mirror) -> None:
         self.ledger = ledger
         self.mirror = mirror
-        self.flows = FlowIndex()
+        self.flows = FlowIndex(ledger.settings.flow_seed)
         self.half_open: dict[bytes, TcpFlow] = {}  # in the order in which they came
         self.closed: dict[bytes, TcpFlow] = {}  # in the order in which they closed
         self._last: TcpFlow | None = None  # what was found last, while it is in `flows`

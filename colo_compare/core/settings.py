@@ -39,6 +39,7 @@ class Settings:
     )  # of one flow: what the secondary may be ahead, what is kept to mirror again
     max_flows: int = 1 << 20
     max_half_open: int = 1 << 16
+    flow_seed: int = 0  # 88 bits that clients do not know: see flow_index
     idle_timeout: float = (
         7200.0  # established flows (RFC 5382, REQ-5: not below 2 h 4 min is asked of NATs only)
     )
