@@ -63,6 +63,6 @@ class FilterLink(Link):
         unread = taken[first:] + self.backlog
         self._batches.clear()
         self._frames = self._lost = 0
-        self.backlog = []
+        self.backlog = []  # not dropped: it goes another way
         self.void_backlog()
         return [frame for frame in unread if frame.kind == TCP]
