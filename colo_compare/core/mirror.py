@@ -6,7 +6,6 @@ client's retransmission time-out. The proxy has seen the data; it repeats them i
 """
 
 import math
-from collections import deque
 from typing import Final
 
 from mypy_extensions import i64
@@ -15,7 +14,7 @@ from colo_compare.core.counters import C_BLOCKED
 from colo_compare.core.ledger import Ledger
 from colo_compare.core.settings import OBSERVE
 from colo_compare.core.stream import NOWHERE
-from colo_compare.core.tcp_flow import ClientSegment, Guest, TcpFlow
+from colo_compare.core.tcp_flow import ClientSegment, Guest, InFlight, TcpFlow
 from colo_compare.wire.frame import ACK, Frame
 from colo_compare.wire.rewrite import rewrite_tcp
 from colo_compare.wire.seq import diff, wrap
@@ -80,25 +79,25 @@ class Mirror:
 
     def keep(self, flow: TcpFlow, start: i64, end: i64, frame: Frame) -> None:
         """Remember a client segment until both guests have acknowledged it."""
-        segments = flow.in_flight
-        if segments is None:
-            segments = flow.in_flight = deque()
+        kept = flow.in_flight
+        if kept is None:
+            kept = flow.in_flight = InFlight()
             self.in_flight[flow] = None
-        if flow.in_flight_bytes < self.ledger.settings.max_flow_bytes:
-            segments.append(ClientSegment(start, end, frame))
-            flow.in_flight_bytes += len(frame.data)
+        if kept.bytes < self.ledger.settings.max_flow_bytes:
+            kept.segments.append(ClientSegment(start, end, frame))
+            kept.bytes += len(frame.data)
 
     def settle(self, flow: TcpFlow) -> None:
         """Forget segments that both guests have acknowledged."""
-        segments = flow.in_flight
-        if segments is None:
+        kept = flow.in_flight
+        if kept is None:
             return
+        segments = kept.segments
         ack = flow.primary.ack if flow.primary.ack < flow.secondary.ack else flow.secondary.ack
         while segments and segments[0].end <= ack:
-            flow.in_flight_bytes -= len(segments.popleft().frame.data)
+            kept.bytes -= len(segments.popleft().frame.data)
         if not segments:
             flow.in_flight = None
-            flow.in_flight_bytes = 0
             self.in_flight.pop(flow, None)
         if self.lagging and (flow.in_flight is None or flow.primary.ack <= flow.secondary.ack):
             self.lagging.pop(flow, None)  # the next waiting has a time of its own
@@ -124,35 +123,38 @@ class Mirror:
 
     def lags(self, flow: TcpFlow) -> None:
         """Note that the primary's next frame waits for an acknowledgement of the secondary."""
-        if flow.in_flight is not None and flow not in self.lagging:
-            flow.retries = 0
-            flow.retry_at = self.ledger.now + max(self.ledger.settings.mirror_retry, 4 * self.lag)
+        kept = flow.in_flight
+        if kept is not None and flow not in self.lagging:
+            kept.retries = 0
+            kept.retry_at = self.ledger.now + max(self.ledger.settings.mirror_retry, 4 * self.lag)
             self.lagging[flow] = None
-            if flow.retry_at < self.retry_due:
-                self.retry_due = flow.retry_at
+            if kept.retry_at < self.retry_due:
+                self.retry_due = kept.retry_at
 
     def lost(self, flow: TcpFlow) -> None:
         """Take the secondary's word (a SACK block, RFC 2018) that a segment is missing, and repeat it."""
-        if flow in self.lagging and flow.retries == 0:
-            self._repeat(flow, self.ledger.now)
+        kept = flow.in_flight
+        if kept is not None and kept.retries == 0 and flow in self.lagging:
+            self._repeat(flow, kept, self.ledger.now)
 
     def retry(self) -> None:
         """Repeat what has been waited for long enough."""
         now = self.ledger.now
         self.retry_due = math.inf
         for flow in list(self.lagging):
-            if flow.holds_nothing() or flow.in_flight is None or flow.primary.ack <= flow.secondary.ack:
+            kept = flow.in_flight
+            if flow.holds_nothing() or kept is None or flow.primary.ack <= flow.secondary.ack:
                 del self.lagging[flow]
                 continue
-            if flow.retry_at <= now:
-                self._repeat(flow, now)
-            self.retry_due = min(self.retry_due, flow.retry_at)
+            if kept.retry_at <= now:
+                self._repeat(flow, kept, now)
+            self.retry_due = min(self.retry_due, kept.retry_at)
 
-    def _repeat(self, flow: TcpFlow, now: float) -> None:
-        backoff = flow.retries if flow.retries < _MAX_BACKOFF else _MAX_BACKOFF
-        flow.retries += 1
-        flow.retry_at = now + max(self.ledger.settings.mirror_retry, 4 * self.lag) * (2 << backoff)
-        self._send_from(flow, flow.secondary.ack, flow.primary.ack)
+    def _repeat(self, flow: TcpFlow, kept: InFlight, now: float) -> None:
+        backoff = kept.retries if kept.retries < _MAX_BACKOFF else _MAX_BACKOFF
+        kept.retries += 1
+        kept.retry_at = now + max(self.ledger.settings.mirror_retry, 4 * self.lag) * (2 << backoff)
+        self._send_from(flow, kept, flow.secondary.ack, flow.primary.ack)
 
     def resend_unacknowledged(self) -> None:
         """After a commit: mirror what the primary's covered frames do not acknowledge (rule 7).
@@ -163,14 +165,13 @@ class Mirror:
             flow.catch_up(self.ledger.generation)
             flow.waiting = None
             self.settle(flow)
-            if flow.in_flight is not None:
-                self._send_from(flow, flow.primary.ack, -NOWHERE)
+            kept = flow.in_flight
+            if kept is not None:
+                self._send_from(flow, kept, flow.primary.ack, -NOWHERE)
 
-    def _send_from(self, flow: TcpFlow, start: i64, end: i64) -> None:
-        segments = flow.in_flight
-        assert segments is not None  # a flow in one of the two tables has some
+    def _send_from(self, flow: TcpFlow, kept: InFlight, start: i64, end: i64) -> None:
         sent = 0
-        for segment in segments:
+        for segment in kept.segments:
             if segment.end <= start:
                 continue
             if segment.start >= end or sent >= _BURST:
@@ -185,7 +186,6 @@ class Mirror:
     def drop(self, flow: TcpFlow) -> None:
         """Keep nothing of a flow that is over."""
         flow.in_flight = None
-        flow.in_flight_bytes = 0
         self.in_flight.pop(flow, None)
         self.lagging.pop(flow, None)
 
@@ -193,7 +193,6 @@ class Mirror:
         """Keep nothing: there is no secondary."""
         for flow in self.in_flight:
             flow.in_flight = None
-            flow.in_flight_bytes = 0
             flow.waiting = None
         self.in_flight = {}
         self.lagging = {}

@@ -100,6 +100,36 @@ class ClientSegment:
 
 
 @mypyc_attr(acyclic=True)
+class InFlight:
+    """The client data of a flow that a guest has not acknowledged. Most flows are idle, and have none."""
+
+    segments: deque[ClientSegment]
+    bytes: i64  # of their frames
+    retry_at: float  # when to mirror again what the secondary has not acknowledged
+    retries: i64
+
+    def __init__(self) -> None:
+        self.segments = deque()
+        self.bytes = 0
+        self.retry_at = 0.0
+        self.retries = 0
+
+
+@mypyc_attr(acyclic=True)
+class Clamp:
+    """What the client was told of a window that had to be reduced to the secondary's."""
+
+    frame: Frame  # the last one out
+    ack: i64
+    window: i64  # what the client saw, bytes
+
+    def __init__(self, frame: Frame, ack: i64, window: i64) -> None:
+        self.frame = frame
+        self.ack = ack
+        self.window = window
+
+
+@mypyc_attr(acyclic=True)
 class TcpFlow(Flow):
     """One connection. The fields are read and written by core.tcp; here is what concerns one flow alone."""
 
@@ -141,10 +171,10 @@ class TcpFlow(Flow):
         self.released_end: i64 = NOWHERE
         self.released_ack: i64 = NOWHERE
         self.out_tsval: i64 = -1  # newest timestamp that it got, in the client's space
-        self.clamped: Frame | None = None  # the last frame out, if its window was reduced
+        self.clamped: Clamp | None = None  # if the window of the last frame out was reduced
         # What the secondary has said and the primary has not: sent on after a promotion
         self.ack_frame: Frame | None = None  # its newest acknowledgement, if the client has not seen as much
-        self.in_flight: deque[ClientSegment] | None = None  # client data that a guest has not acknowledged
+        self.in_flight: InFlight | None = None
         self.short_ack: Frame | None = None  # a client frame whose acknowledgement was cut (observe mode)
         # Then the rest
         self.acks_last: Held | None = None
@@ -155,12 +185,7 @@ class TcpFlow(Flow):
         self.client_tsval: i64 = 0  # its newest timestamp
         self.client_fin: i64 = NOWHERE
         self.client_syn: Frame | None = None  # until the handshake is over
-        self.in_flight_bytes: i64 = 0
-        self.retry_at = 0.0  # when to mirror again what the secondary has not acknowledged
-        self.retries: i64 = 0
         self.waiting: list[Frame] | None = None  # client frames for a secondary that is not placed yet
-        self.clamped_ack: i64 = NOWHERE
-        self.clamped_window: i64 = 0  # what the client saw, bytes
         self.loose: list[Frame] | None = None  # the secondary's SYN, FIN and RST frames, as `ack_frame`
         self.loose_since = 0.0
 
@@ -299,7 +324,6 @@ class TcpFlow(Flow):
         self.guessed = False
         self.drop_held()
         self.in_flight = None
-        self.in_flight_bytes = 0
         self.waiting = None
         self.short_ack = None
         self.clamped = None

@@ -20,7 +20,7 @@ from colo_compare.core.ledger import Ledger
 from colo_compare.core.mirror import Mirror
 from colo_compare.core.settings import OBSERVE
 from colo_compare.core.stream import NOWHERE
-from colo_compare.core.tcp_flow import CLOSED, HALF_OPEN, UNKNOWN_SHIFT, TcpFlow
+from colo_compare.core.tcp_flow import CLOSED, HALF_OPEN, UNKNOWN_SHIFT, Clamp, TcpFlow
 from colo_compare.wire.frame import FIN, RST, SYN, Frame
 from colo_compare.wire.rewrite import pure_ack, rewrite_tcp
 from colo_compare.wire.seq import diff, wrap
@@ -277,9 +277,7 @@ class TcpRelease:
         flow.clamped = None
         if window != frame.window and ack != NOWHERE and not flags & SYN:
             self.ledger.counters.clamped += 1
-            flow.clamped = out
-            flow.clamped_ack = ack
-            flow.clamped_window = window
+            flow.clamped = Clamp(out, ack, window)
         return out
 
     def _clamped_window(self, flow: TcpFlow, frame: Frame, ack: i64) -> i64:
@@ -308,18 +306,18 @@ class TcpRelease:
         known = flow.shift != UNKNOWN_SHIFT
         primary = flow.primary
         secondary = flow.secondary
-        room = primary.window + (primary.ack - flow.clamped_ack if known else 0)
+        room = primary.window + (primary.ack - clamped.ack if known else 0)
         full = room >> shift
         if self.ledger.has_secondary():
-            room = min(room, secondary.window + (secondary.ack - flow.clamped_ack if known else 0))
+            room = min(room, secondary.window + (secondary.ack - clamped.ack if known else 0))
         window = room >> shift
-        gain = (window - flow.clamped_window) << shift
-        if gain <= 0 or (gain < _WORTH_AN_UPDATE and window < full and flow.clamped_window << shift > gain):
+        gain = (window - clamped.window) << shift
+        if gain <= 0 or (gain < _WORTH_AN_UPDATE and window < full and clamped.window << shift > gain):
             return
         window = min(window, 0xFFFF)
         self.ledger.counters.window_updates += 1
-        self.ledger.send_own(pure_ack(clamped, wrap(flow.released_end), wrap(flow.clamped_ack), window))
-        flow.clamped_window = window
+        self.ledger.send_own(pure_ack(clamped.frame, wrap(flow.released_end), wrap(clamped.ack), window))
+        clamped.window = window
         if window >= full:
             flow.clamped = None
 
