@@ -200,21 +200,31 @@ class Ahead:
 
 
 @mypyc_attr(acyclic=True)
+class Island:
+    """A part of the stream that both have said, above `matched`."""
+
+    start: i64
+    end: i64
+
+    def __init__(self, start: i64, end: i64) -> None:
+        self.start = start
+        self.end = end
+
+
+@mypyc_attr(acyclic=True)
 class StreamComparer:
     """Two streams, and how far they agree."""
 
     matched: i64
     mismatch: i64  # where they disagree
-    island_start: i64  # what was matched before `start_again` went below it
-    island_end: i64
+    island: "Island | None"  # what was matched before `start_again` went below it
 
     def __init__(self, start: i64) -> None:
         self.matched = start
         self.primary: Ahead | None = None  # None while it is not ahead: most flows are idle
         self.secondary: Ahead | None = None
         self.mismatch = NOWHERE
-        self.island_start = NOWHERE
-        self.island_end = NOWHERE
+        self.island = None
 
     def offer(self, from_primary: bool, start: i64, data: bytes, at: i64, end_at: i64, frame: "Frame | None",
               seen: float) -> i64:  # fmt: skip
@@ -245,8 +255,8 @@ class StreamComparer:
                 self.mismatch = own.contradiction
                 self._advance()
         self._drop_empty()
-        if self.island_end != NOWHERE and self.matched >= self.island_start:
-            self.skip_to(self.island_end)
+        if self.island is not None and self.matched >= self.island.start:
+            self.skip_to(self.island.end)
         if self.primary is not None and self.secondary is not None and self.mismatch == NOWHERE:
             self._compare_beyond(self.primary, self.secondary)
         return self.matched - before
@@ -365,19 +375,19 @@ class StreamComparer:
 
     def start_again(self, position: i64, start: i64) -> None:
         """Compare from a lower position on. What was matched from `start` on stays so."""
-        if self.matched > start and self.island_end == NOWHERE:
-            self.island_start = start
-            self.island_end = self.matched
+        if self.matched > start and self.island is None:
+            self.island = Island(start, self.matched)
         self.matched = position
 
     def skip_to(self, position: i64) -> None:
         """Take everything below a position as matched, without comparing it, and forget a mismatch."""
         if position > self.matched:
             self.matched = position
-        if self.matched >= self.island_start:
-            if self.island_end > self.matched:
-                self.matched = self.island_end
-            self.island_start = self.island_end = NOWHERE
+        island = self.island
+        if island is not None and self.matched >= island.start:
+            if island.end > self.matched:
+                self.matched = island.end
+            self.island = None
         self.mismatch = NOWHERE
         if self.primary is not None:
             self.primary.contradiction = NOWHERE

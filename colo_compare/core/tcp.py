@@ -46,7 +46,8 @@ class TcpComparer:
         self.ledger = ledger
         self.mirror = Mirror(ledger)
         self.table = FlowTable(ledger, self.mirror)
-        self.ahead: dict[TcpFlow, None] = {}  # flows whose secondary has said what the primary has not
+        # Flows whose secondary has said what the primary has not, and since when it is in `loose`
+        self.ahead: dict[TcpFlow, float] = {}
         self.release = TcpRelease(ledger, self.table, self.mirror)
         self.steady = Steady(ledger, self.mirror, self.release)
         self.client = TcpClient(ledger, self.table, self.mirror, self.release)
@@ -261,7 +262,8 @@ class TcpComparer:
             counted = stream.offer(False, start, frame.data, frame.payload, frame.end, frame, ledger.now)
             ledger.compared(counted)
             if stream.secondary is not None:
-                self.ahead[flow] = None
+                if flow not in self.ahead:
+                    self.ahead[flow] = ledger.now
                 report_hole(ledger, flow)
         if ack > flow.released_ack:
             flow.ack_frame = frame
@@ -282,8 +284,7 @@ class TcpComparer:
     def _keep_loose(self, flow: TcpFlow, frame: Frame) -> None:
         if flow.loose is None:
             flow.loose = []
-            flow.loose_since = self.ledger.now
-            self.ahead[flow] = None
+            self.ahead[flow] = self.ledger.now
         if len(flow.loose) < 8:
             flow.loose.append(frame)
 
@@ -301,13 +302,13 @@ class TcpComparer:
         """Forget what the secondary said too long ago, and flows that are over."""
         self.table.age()
         limit = self.ledger.now - self.ledger.settings.compare_timeout
-        for flow in list(self.ahead):
+        for flow, loose_since in list(self.ahead.items()):
             stream = flow.stream.secondary
             if stream is None and flow.loose is None:
                 del self.ahead[flow]
             elif not flow.blocked and (
                 (stream is not None and stream.first is not None and stream.first.seen <= limit)
-                or (flow.loose is not None and flow.loose_since <= limit)
+                or (flow.loose is not None and loose_since <= limit)
             ):
                 self.ledger.counters.secondary[S_AGED_OUT] += flow.drop_secondary_output()
                 del self.ahead[flow]

@@ -187,7 +187,6 @@ class TcpFlow(Flow):
         self.client_syn: Frame | None = None  # until the handshake is over
         self.waiting: list[Frame] | None = None  # client frames for a secondary that is not placed yet
         self.loose: list[Frame] | None = None  # the secondary's SYN, FIN and RST frames, as `ack_frame`
-        self.loose_since = 0.0
 
     @property
     def key(self) -> bytes:

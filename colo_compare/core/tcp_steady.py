@@ -51,7 +51,7 @@ class Steady:
             or secondary.reset
             or secondary.fin != NOWHERE
             or stream.primary is not None
-            or stream.island_end != NOWHERE
+            or stream.island is not None
         ):
             return False
         start = flow.place(primary, frame)

@@ -84,6 +84,10 @@ class Frame:
     # IP (every kind but OPAQUE)
     version: u8  # 4 or 6
     protocol: u8  # of the payload, behind all extension headers
+    flags: u8  # TCP
+    options: bool  # TCP: has any option besides timestamps, NOP and EOL
+    unrewritable: bool  # TCP: carries MD5 (19), AO (29) or MPTCP (30): sequence numbers that are signed
+    more_fragments: bool  # FRAGMENT
     long_key: bytes  # of a flow that is not plain TCP in IPv4: else it has `addresses` and `ports`
     l3: i64  # start of the IP header
     l4: i64  # start of the transport header (FRAGMENT: of the fragment's data)
@@ -91,9 +95,6 @@ class Frame:
     end: i64  # end of the IP datagram, without Ethernet padding
 
     # TCP
-    flags: u8
-    options: bool  # has any option besides timestamps, NOP and EOL
-    unrewritable: bool  # carries TCP-MD5 (19), TCP-AO (29) or MPTCP (30): sequence numbers that are signed
     addresses: i64  # both ends of a plain flow: see `flow_key`
     ports: i64  # likewise; NO_PORTS for every other frame
     seq: i64
@@ -103,9 +104,6 @@ class Frame:
     tsval: i64
     tsecr: i64
     sack_at: i64  # offset of the first SACK block in data, 0 where there is none
-
-    # FRAGMENT
-    more_fragments: bool
 
     def __init__(self, data: bytes, header_len: i64) -> None:
         self.data = data

@@ -286,7 +286,7 @@ def test_starting_again_twice_keeps_the_first_island() -> None:
 def test_starting_again_where_nothing_was_matched() -> None:
     stream = StreamComparer(104)
     stream.start_again(100, 104)
-    assert (stream.matched, stream.island_end) == (100, NOWHERE)
+    assert (stream.matched, stream.island) == (100, None)
 
 
 def test_a_difference_below_the_island() -> None:

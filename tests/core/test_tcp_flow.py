@@ -4,7 +4,7 @@ import pytest
 
 from colo_compare.core.hold import Held
 from colo_compare.core.stream import NOWHERE
-from colo_compare.core.tcp_flow import CLOSED, ClientSegment, Guest, TcpFlow
+from colo_compare.core.tcp_flow import CLOSED, Clamp, ClientSegment, Guest, InFlight, TcpFlow
 from colo_compare.wire.frame import Frame, parse_frame
 from tests.conversation import Clock, Conversation, Endpoint, Packet
 from tests.frames import ACK, SYN
@@ -332,3 +332,11 @@ def test_a_guess_on_the_other_side_of_the_wrap_than_the_clients_acknowledgement(
     assert (flow.base, flow.stream.matched) == (-304, -304)
     flow.guess(986)
     assert not flow.guessed
+
+
+def test_what_few_flows_have_is_made_for_them() -> None:
+    frame = Frame(b"", 0)
+    clamp = Clamp(frame, 5, 6)
+    assert (clamp.frame, clamp.ack, clamp.window) == (frame, 5, 6)
+    kept = InFlight()
+    assert (len(kept.segments), kept.bytes, kept.retry_at, kept.retries) == (0, 0, 0.0, 0)
