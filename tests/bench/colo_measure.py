@@ -45,13 +45,18 @@ class Cell:
 
 
 def take_turn(form: Form, workload: Workload, seconds: float, cell: Cell) -> None:
-    """Let the client ask one question after the other for so long, and add what was seen."""
-    requests, holds = form.requests(), form.holds()
-    began, end = time.time(), time.monotonic() + seconds
+    """Let the client ask one question after the other for so long, and add what was seen.
+
+    What it costs to open the connection that they are asked on is no part of it.
+    """
+    requests, holds, began = form.requests(), form.holds(), time.time()
     asked = 0
     start = time.monotonic()
     try:
         with workload.open(form.lab) as once:
+            requests, holds, began = form.requests(), form.holds(), time.time()
+            start = time.monotonic()
+            end = start + seconds
             while time.monotonic() < end and asked < workload.longest:
                 at = time.monotonic()
                 once()
