@@ -41,9 +41,9 @@ def test_beside_a_relay() -> None:
 
 
 LIMITS = {
-    ("bulk TCP, GSO", "CPU s a GB"): 4.5,
-    ("64-byte request/response, p50", "us"): 5.5,
-    ("small UDP frames", "frames/s"): 0.33,
+    ("bulk TCP, GSO", "CPU s a GB"): 2.0,
+    ("64-byte request/response, p50", "us"): 2.7,
+    ("small UDP frames", "frames/s"): 0.4,
 }
 
 
