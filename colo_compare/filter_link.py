@@ -25,18 +25,26 @@ class FilterLink(Link):
         self._batches: deque[list[Frame]] = deque()  # that the port took, oldest first
         self._frames = 0  # in them
         self._lost = 0  # of these, taken since there is no peer
+        self.waiting_bytes = 0  # of the backlog
+        self.blocked = False  # the port has taken nothing for a while
 
     def send(self, frames: list[Frame]) -> None:
         """Send frames behind those that wait already. Raises PortError."""
         waiting = len(self.backlog)
         super().send(frames)
-        self._note(frames[: len(frames) - (len(self.backlog) - waiting)])
+        taken = len(frames) - (len(self.backlog) - waiting)
+        self.waiting_bytes += _size(frames[taken:])
+        self._note(frames[:taken])
 
     def flush(self) -> None:
         """Send what the port takes of the backlog. Raises PortError."""
         waiting = self.backlog.copy()
         super().flush()
-        self._note(waiting[: len(waiting) - len(self.backlog)])
+        taken = waiting[: len(waiting) - len(self.backlog)]
+        if taken:
+            self.waiting_bytes -= _size(taken)
+            self.blocked = False
+        self._note(taken)
 
     def _note(self, taken: list[Frame]) -> None:
         if not taken:
@@ -63,6 +71,14 @@ class FilterLink(Link):
         unread = taken[first:] + self.backlog
         self._batches.clear()
         self._frames = self._lost = 0
+        self.waiting_bytes = 0
         self.backlog = []  # not dropped: it goes another way
         self.void_backlog()
         return [frame for frame in unread if frame.kind == TCP]
+
+
+def _size(frames: list[Frame]) -> int:
+    size = 0
+    for frame in frames:
+        size += len(frame.data)
+    return size

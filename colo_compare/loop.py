@@ -15,10 +15,12 @@ backlog, and the loop stops reading what fills it:
 - a guest port has a backlog: the client is not read.
 - the core has no room for a side's frames (`Proxy.wants`): that side is not read.
 
-Between QEMU's filters (settings without `mirror`) the primary is read on all the same. There its QEMU writes
+Between QEMU's filters (settings without `mirror`) the primary does not wait for long. There its QEMU writes
 what the guest says with its main loop, which waits for the reader, and which reads the client port and the
-monitor: not reading it would stop all three, for ever. What the client port has not taken is bounded by the
-windows of the guest's connections as a rule, and otherwise by dropping, counted.
+monitor: not reading it could stop all three, for ever. So it is read on while FILTER_ROOM is not full, and
+beyond when the client port has taken nothing for FILTER_PATIENCE. What the port has not taken then is bounded
+by the windows of the guest's connections as a rule, and otherwise by dropping, counted. (Reading on always
+was tried: where the way out is slow, most of a transfer stood in memory, at twice the cost of each frame.)
 
 A reader that waits for frames when its gate shuts still gives the one batch that ends its wait: a backlog is
 bounded by what the core emits for a batch from each side, and at a commit by what the core had held.
@@ -48,6 +50,7 @@ from colo_compare.core.sides import PRIMARY, SECONDARY
 from colo_compare.errors import ControlRefused, PortError
 from colo_compare.event_log import log_event
 from colo_compare.failover import Failover
+from colo_compare.filter_link import FilterLink
 from colo_compare.link import LOST, Link
 from colo_compare.measures import Measures
 from colo_compare.operate.divergences import Divergences
@@ -62,6 +65,7 @@ logger: Final = logging.getLogger(__name__)
 Args = TypeVarTuple("Args")
 
 KEPT_EVENTS: Final = 32  # for `status`
+FILTER_PATIENCE: Final = 0.005  # seconds for which a client port between filters may take nothing
 
 
 class Loop(Traffic):
@@ -259,6 +263,10 @@ class Loop(Traffic):
                 while link.backlog:
                     with trio.CancelScope(deadline=self._patience(link)) as scope:
                         await link.port.wait_writable()
+                    if scope.cancelled_caught and isinstance(link, FilterLink):
+                        link.blocked = True
+                        self.open_gates()
+                        continue
                     if scope.cancelled_caught and link.role == SECONDARY:  # not promoted meanwhile
                         self.failover.report(
                             link, f"its port has taken no frame for {self.settings.checkpoint_timeout:g} s"
@@ -279,6 +287,8 @@ class Loop(Traffic):
         """Give the time until which a port may take nothing."""
         if link.role == SECONDARY:
             return link.stuck_since + self.settings.checkpoint_timeout
+        if isinstance(link, FilterLink) and not link.blocked:
+            return link.stuck_since + FILTER_PATIENCE
         return float("inf")
 
     # Time

@@ -23,6 +23,7 @@ from colo_compare.ports.port import FramePort
 from colo_compare.suitability.survey import Surveyor
 from colo_compare.wire.frame import Frame, parse_frames
 
+FILTER_ROOM: Final = 2 << 20  # bytes that may wait for a client port between filters before the primary waits
 UNPROTECTED_BACKLOG: Final = 4096  # frames that may wait for a secondary in the modes that do not protect
 
 
@@ -132,8 +133,10 @@ def may_read(traffic: Traffic, link: Link) -> bool:
         if secondary is not None and secondary.backlog and traffic.proxy.mode == PROTECT:
             return False
     elif link.role == PRIMARY:
-        if not traffic.settings.mirror and traffic.proxy.mode != BLOCK:
-            return True
+        client = traffic.client
+        if isinstance(client, FilterLink) and traffic.proxy.mode != BLOCK:
+            # See `loop`: a QEMU that is not read does not read either.
+            return client.waiting_bytes < FILTER_ROOM or client.blocked or traffic.way_out is not client
         if traffic.client.backlog:
             return False
     return traffic.proxy.wants(link.role)

@@ -12,9 +12,11 @@ import pytest
 import trio
 
 from colo_compare.core.settings import Settings
+from colo_compare.filter_link import FilterLink
 from colo_compare.link import Link
 from colo_compare.loop import Loop
 from colo_compare.ports.stream import READ, StreamPort
+from colo_compare.traffic import FILTER_ROOM
 from tests import frames
 from tests.rig import Scripted
 
@@ -126,3 +128,18 @@ async def test_what_waits_for_filters_that_do_not_read_is_bounded(scene: Scene) 
     link = scene.loop.client
     assert COUNT // 4 <= len(link.backlog) <= COUNT // 4 + BOUND
     assert link.port.counters.sent_frames + len(link.backlog) + link.dropped == COUNT
+
+
+@pytest.mark.parametrize("settings", [Settings(mirror=False, rewrite=False)])
+async def test_filters_that_go_on_reading_keep_what_waits_small(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("colo_compare.loop.FILTER_PATIENCE", 30.0)  # a busy machine is no QEMU that waits
+    link = scene.loop.client
+    assert isinstance(link, FilterLink)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(say, scene.primary)
+        await shut(scene.loop.primary)
+        assert FILTER_ROOM <= link.waiting_bytes < FILTER_ROOM + 2 * READ
+        nursery.start_soon(hear, scene.client)
+    assert (link.waiting_bytes, link.backlog, link.dropped) == (0, [], 0)
