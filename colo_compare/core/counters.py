@@ -17,9 +17,10 @@ RELEASES: Final = (MATCHED, COVERED, NOT_COMPARED, UNPROTECTED, OBSERVED)
 # Why a primary frame never will.
 FAILOVER: Final = "failover"  # its guest died before the secondary said the same
 SUPERSEDED: Final = "superseded"  # its connection was replaced by a new one of the same ports
+CLIENT_RESET: Final = "client_reset"  # the client has reset the connection, and nobody hears it any more
 UNUSABLE: Final = "unusable"  # shorter than its own virtio-net header
 UNREWRITABLE: Final = "unrewritable"  # a fragment of a segment that would have to be rewritten
-PRIMARY_DISCARDS: Final = (FAILOVER, SUPERSEDED, UNUSABLE, UNREWRITABLE)
+PRIMARY_DISCARDS: Final = (FAILOVER, SUPERSEDED, CLIENT_RESET, UNUSABLE, UNREWRITABLE)
 
 # What became of a secondary frame.
 S_COMPARED: Final = "compared"  # all that it said was matched, or had been before

@@ -3,6 +3,7 @@
 from typing import Final
 
 from colo_compare.core.counters import (
+    CLIENT_RESET,
     NOT_COMPARED,
     OBSERVED,
     S_NOT_COMPARED,
@@ -127,6 +128,19 @@ class Dispatch:
         tcp = sum([len(flow.unmatched_output()) for flow in self.tcp.ahead])
         datagrams = sum([flow.unmatched() for flow in self.datagrams.ahead])
         return tcp + datagrams + len(self.secondary_fragments.frames())
+
+    def drop_reset(self, held: Held) -> bool:
+        """Discard what waits in a connection that the client has reset; say whether it has.
+
+        Each guest stops where the reset found it, so one may have said a frame more than the other ever will.
+        """
+        flow = held.flow
+        if not isinstance(flow, TcpFlow) or not flow.client_reset:
+            return False
+        for each in flow.take_held():
+            self.ledger.discard(each, CLIENT_RESET)
+        self.tcp.table.evict(flow)
+        return True
 
     def give_up(self, held: Held) -> None:
         """In observe mode, compare a flow no more up to here: what waits in it has gone out already."""

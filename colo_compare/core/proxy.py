@@ -199,6 +199,9 @@ class Proxy:
         ledger = self._ledger
         oldest = ledger.holds.oldest()
         while oldest is not None and not oldest.late and oldest.at + ledger.settings.compare_timeout <= now:
+            if self._dispatch.drop_reset(oldest):
+                oldest = ledger.holds.oldest()
+                continue
             ledger.overdue(oldest)
             if oldest.passed:
                 # Observe mode: nobody waits for it, and nothing will make the two guests equal.

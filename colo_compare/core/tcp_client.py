@@ -45,6 +45,8 @@ class TcpClient:
             heard = heard or (not flags & ACK and (before is None or before.seq != frame.seq))
             self._client_syn(flow, frame)
         start = unwrap(frame.seq, flow.client_end if flow.client_end != NOWHERE else frame.seq)
+        # Exactly there, or the guests do not believe it either (RFC 5961, section 3.2).
+        flow.client_reset = flags & RST != 0 and start == flow.client_end
         end = start + frame.end - frame.payload
         if flags & (SYN | FIN):
             end += 1

@@ -138,6 +138,7 @@ class TcpFlow(Flow):
     guessed: bool  # picked up in mid-stream: where its stream stands is only a guess so far
     alone: bool  # the secondary never had it, and no checkpoint will give it to it
     cut: bool  # the client knows numbers of a guest that is gone, and nobody those of the other one
+    client_reset: bool  # by the last frame of the client
     monotonic: bool  # a guest was promoted, or a frame overtook: timestamps must not step back
 
     def __init__(self, key: bytes, now: float, generation: i64) -> None:
@@ -148,6 +149,7 @@ class TcpFlow(Flow):
         self.alone = False
         self.cut = False
         self.monotonic = False
+        self.client_reset = False
         self.addresses: i64 = 0
         self.ports: i64 = NO_PORTS
         if plain:

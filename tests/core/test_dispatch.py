@@ -8,7 +8,7 @@ import pytest
 from colo_compare.core.dispatch import is_compared
 from colo_compare.core.settings import BYPASS, OBSERVE, Settings
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
-from colo_compare.wire.frame import VNET_HEADER_LEN, parse_frame
+from colo_compare.wire.frame import ACK, RST, VNET_HEADER_LEN, parse_frame
 from tests import frames
 from tests.conversation import Clock, Conversation, Packet
 from tests.playbook import ANYTHING, Playbook
@@ -150,6 +150,33 @@ def test_what_is_late_is_given_up_in_observe_mode() -> None:
     play.after(5.0)
     assert play.proxy.counters.divergences["timeout"] == 2
     play.secondary(s.syn_ack())
+
+
+def test_what_a_client_that_has_reset_will_not_hear_is_dropped(play: Playbook) -> None:
+    c, p, _ = play.connection()
+    play.primary(p.data(b"x"), p.data(b"y"))
+    play.client(c.segment(RST))
+    play.after(4.0)
+    assert play.proxy.counters.discarded["client_reset"] == 2
+    assert not any(play.proxy.counters.divergences.values())
+    assert play.proxy.flow_count == 0
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+def test_a_reset_that_no_guest_believes_drops_nothing(play: Playbook, off: int) -> None:
+    c, p, _ = play.connection()
+    play.primary(p.data(b"x"))
+    play.client(c.segment(RST, at=c.nxt + off))
+    play.after(4.0, requests=["timeout"])
+    assert play.proxy.counters.discarded["client_reset"] == 0
+
+
+def test_a_client_that_speaks_on_has_not_reset(play: Playbook) -> None:
+    c, p, _ = play.connection()
+    play.primary(p.data(b"x"))
+    play.client(c.segment(RST), c.segment(ACK))
+    play.after(4.0, requests=["timeout"])
+    assert play.proxy.counters.discarded["client_reset"] == 0
 
 
 def test_datagrams_of_the_client(play: Playbook) -> None:

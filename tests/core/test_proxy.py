@@ -9,7 +9,7 @@ from colo_compare.core.actions import Actions
 from colo_compare.core.proxy import Proxy
 from colo_compare.core.settings import BYPASS, OBSERVE, PROTECT, SOLO, Settings
 from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
-from colo_compare.wire.frame import OPAQUE_REASONS, parse_frame
+from colo_compare.wire.frame import OPAQUE_REASONS, RST, parse_frame
 from tests.playbook import Playbook
 
 QUIET = Settings(mirror_retry=math.inf, announce=False)
@@ -169,6 +169,16 @@ def test_a_late_frame_asks_once(play: Playbook) -> None:
     play.after(3.1, requests=["timeout"])
     play.fail()
     play.after(0.6, requests=["timeout"])
+    assert play.proxy.counters.divergences["timeout"] == 1
+
+
+def test_a_late_frame_of_a_reset_connection_asks_for_nothing_and_the_next_one_does(play: Playbook) -> None:
+    c, p, _ = play.connection()
+    play.primary(p.data(b"x"))
+    play.client(c.segment(RST))
+    _, other, _ = play.connection(client_port=2)
+    play.primary(other.data(b"y"))
+    play.after(4.0, requests=["timeout"])
     assert play.proxy.counters.divergences["timeout"] == 1
 
 
