@@ -166,9 +166,8 @@ class TapPort(DescriptorPort):
     def _read(self, limit: int) -> list[bytes]:
         frames: list[bytes] = []
         while (why := self._reader.read(self._fd, frames, limit)) == errno.EINVAL:
-            self.counters.dropped_receive += (
-                1  # a large frame of a kind that no virtio-net header can express
-            )
+            # A large frame of a kind that no virtio-net header can express.
+            self.counters.dropped_receive += 1
         if why not in (0, errno.EAGAIN):
             gone = self._break(self._why_gone(why))
             if not frames:
@@ -200,9 +199,8 @@ class TapPort(DescriptorPort):
             except OSError as error:
                 if error.errno in {errno.EIO, errno.EBADFD}:
                     raise self._break(self._why_gone(error.errno)) from None
-                self.counters.dropped_send += (
-                    1  # EINVAL: shorter than Ethernet's header, or a header without sense
-                )
+                # EINVAL: shorter than Ethernet's header, or a header without sense.
+                self.counters.dropped_send += 1
                 taken += 1
                 continue
             self._count_sent(messages, taken, taken + sent)
