@@ -54,11 +54,12 @@ class FlowIndex:
             return self._others.get(flow.key) is flow
         return self._find(flow.addresses, flow.ports) is flow
 
-    def put(self, flow: TcpFlow) -> None:
-        """Take a flow, in place of one that has the same key."""
+    def put(self, flow: TcpFlow) -> "TcpFlow | None":
+        """Take a flow, in place of one that has the same key; gives that one."""
         if flow.ports < 0:
+            old = self._others.get(flow.key)
             self._others[flow.key] = flow
-            return
+            return old
         old = self._find(flow.addresses, flow.ports)
         if old is not None:
             self.remove(old)
@@ -66,6 +67,7 @@ class FlowIndex:
             self._grow()
         self._plain += 1
         self._chain(flow)
+        return old
 
     def remove(self, flow: TcpFlow) -> None:
         """Forget a flow that is here."""

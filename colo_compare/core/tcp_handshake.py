@@ -39,7 +39,7 @@ def pair(ledger: Ledger, mirror: Mirror, flow: TcpFlow) -> None:
         return
     primary = flow.primary
     secondary = flow.secondary
-    if handshake_options(ours) != handshake_options(theirs):
+    if not handshake_options(ours).agree(handshake_options(theirs)):
         _differ(ledger, flow, HANDSHAKE, ours, theirs)
         return
     if ledger.settings.rewrite:
