@@ -76,7 +76,8 @@ class BuildCompiled(build_ext):
         ]
         # A package's __init__ holds nothing to compile. The group's name is that of the shared library.
         paths = [str(path) for path in sources if path.stem != "__init__"]
-        paths += [f"colo_compare/{name}.py" for name in ("filter_link", "link", "reading_on", "traffic")]
+        more = ("filter_link", "link", "ports/stream_batch", "reading_on", "traffic")
+        paths += [f"colo_compare/{name}.py" for name in more]
         # In pip's isolated environment there is nothing but what is asked for below: no trio to look into.
         # Other modules' errors, which follow from that, are for the tests to find.
         options = ["--ignore-missing-imports", "--follow-imports=silent"]
@@ -87,8 +88,8 @@ class BuildCompiled(build_ext):
             header.write_text(TRASHCAN)
             for extension in extensions:
                 # What other libraries cannot replace may be inlined: a tenth of the core's time.
-                more = ["-fvisibility=hidden", "-include", str(header)]
-                extension.extra_compile_args = [*extension.extra_compile_args, *more]
+                flags = ["-fvisibility=hidden", "-include", str(header)]
+                extension.extra_compile_args = [*extension.extra_compile_args, *flags]
             self.distribution.ext_modules = [*extensions, BATCH]
             self.reinitialize_command(self)
             self.ensure_finalized()

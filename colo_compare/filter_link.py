@@ -32,19 +32,21 @@ class FilterLink(Link):
         """Send frames behind those that wait already. Raises PortError."""
         waiting = len(self.backlog)
         super().send(frames)
-        taken = len(frames) - (len(self.backlog) - waiting)
-        self.waiting_bytes += _size(frames[taken:])
-        self._note(frames[:taken])
+        left = len(self.backlog) - waiting
+        if left:
+            taken = len(frames) - left
+            self.waiting_bytes += _size(frames[taken:])
+            frames = frames[:taken]
+        self._note(frames)
 
-    def flush(self) -> None:
-        """Send what the port takes of the backlog. Raises PortError."""
-        waiting = self.backlog.copy()
-        super().flush()
-        taken = waiting[: len(waiting) - len(self.backlog)]
+    def flush(self) -> list[Frame]:
+        """Send what the port takes of the backlog, and give it. Raises PortError."""
+        taken = super().flush()
         if taken:
             self.waiting_bytes -= _size(taken)
             self.blocked = False
         self._note(taken)
+        return taken
 
     def _note(self, taken: list[Frame]) -> None:
         if not taken:

@@ -51,14 +51,16 @@ class Link:
                 self.stuck_since = trio.current_time()
                 self.backlogged.set()
 
-    def flush(self) -> None:
-        """Send what the port takes of the backlog. Raises PortError."""
-        taken = self.port.send_batch(self.backlog)
+    def flush(self) -> list[Frame]:
+        """Send what the port takes of the backlog, and give it. Raises PortError."""
+        count = self.port.send_batch(self.backlog)
+        taken = self.backlog[:count]
         if taken:
-            del self.backlog[:taken]
+            del self.backlog[:count]
             self.stuck_since = trio.current_time()
         if not self.backlog:
             self.backlogged = trio.Event()
+        return taken
 
     async def wait_at_gate(self) -> None:
         """Wait until open_gate is called: the reader of the port stands here while it must not read."""

@@ -15,7 +15,8 @@ from colo_compare.core.settings import Settings
 from colo_compare.filter_link import FilterLink
 from colo_compare.link import Link
 from colo_compare.loop import Loop
-from colo_compare.ports.stream import READ, StreamPort
+from colo_compare.ports.stream import StreamPort
+from colo_compare.ports.stream_batch import READ
 from colo_compare.traffic import FILTER_ROOM
 from tests import frames
 from tests.rig import Scripted

@@ -10,21 +10,13 @@ from typing import Final
 
 import trio
 
-from colo_compare.errors import FramingError, PortClosed, PortUnavailable
+from colo_compare.errors import PortClosed, PortUnavailable
 from colo_compare.ports.port import FramePort, PortCounters
+from colo_compare.ports.stream_batch import StreamBatches
 from colo_compare.ports.stream_link import Address, Listener, address_text, connect, hung_up, listen
 from colo_compare.wire.frame import VNET_HEADER_LEN, Frame
-from colo_compare.wire.stream_framing import StreamDecoder, bytes_in, encode, run_end
 
 logger: Final = logging.getLogger(__name__)
-
-# Bytes read at a time, and so the bound of a batch: a thousand of the smallest frames. Larger ones would be
-# given back to the kernel and taken again each time: malloc maps what is longer than 128 KiB.
-READ: Final = 64 << 10
-_RUN: Final = (
-    64 << 10
-)  # bytes of frames converted at a time, so that a full port does not convert all of them
-_IOV_MAX: Final = 1024  # linux/uio.h, UIO_MAXIOV
 
 
 class StreamPort(FramePort):
@@ -45,19 +37,13 @@ class StreamPort(FramePort):
         self.refused_peers = 0  # that came while there was one already
         self._address = address
         self._listens = listen
-        self._vnet = vnet_hdr
         self._reconnect = reconnect
         self._gone = "the port is not open"
         self._listener: Listener | None = None
         self._keeper = trio.CancelScope()  # of the task that makes connections
         self._socket: socket.socket | None = None
         self._changed = trio.Event()  # set, and made anew, when the link comes, breaks or is given up
-        self._decoder = StreamDecoder(vnet_hdr)
-        self._buffer = bytearray(READ)
-        self._view = memoryview(self._buffer)
-        self._decoded: list[bytes] = []  # frames that were read, and not given yet
-        self._tail: list[bytes] = []  # what is left of a frame that was partly written
-        self._tail_of: Frame | None = None
+        self._batches = StreamBatches(vnet_hdr, self.counters)
 
     # The link
 
@@ -131,7 +117,7 @@ class StreamPort(FramePort):
 
     def _establish(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._decoder = StreamDecoder(self._vnet)
+        self._batches.begin()
         self.connected = True
         logger.info("%s: connected", self.url)
         self._announce_change()
@@ -145,8 +131,6 @@ class StreamPort(FramePort):
             sock.close()
         self.connected = False
         self.counters.resets += 1
-        self._tail = []
-        self._tail_of = None
         logger.warning("%s: link lost: %s", self.url, why)
         if not self._reconnect:
             self._gone = why
@@ -172,7 +156,7 @@ class StreamPort(FramePort):
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
             self._socket = None
-        self._decoded = []
+        self._batches.decoded = []
         self._announce_change()
         await trio.lowlevel.checkpoint()
 
@@ -180,9 +164,9 @@ class StreamPort(FramePort):
 
     async def receive_batch(self) -> list[bytes]:
         """Wait until there are frames, then give those that are there now."""
-        if self._decoded:  # by whoever looked whether the link still lives
+        if self._batches.decoded:  # by whoever looked whether the link still lives
             await trio.lowlevel.checkpoint()
-            return self._take_decoded()
+            return self._batches.take()
         while True:
             sock = self._socket
             if sock is None:
@@ -194,8 +178,8 @@ class StreamPort(FramePort):
             except trio.ClosedResourceError:
                 continue  # of the link, or of the port: look again
             self._read()
-            if self._decoded:
-                return self._take_decoded()
+            if self._batches.decoded:
+                return self._batches.take()
 
     @property
     def descriptor(self) -> int:
@@ -204,131 +188,42 @@ class StreamPort(FramePort):
 
     def receive_now(self) -> list[bytes]:
         """Give the frames that are there now, one read at most."""
-        if not self._decoded and not self._read() and not self._decoded:
+        if not self._batches.decoded and not self._read() and not self._batches.decoded:
             self._raise_if_gone()
-        return self._take_decoded()
+        return self._batches.take()
 
     def drain(self) -> list[bytes]:
         """Give all frames that are there now."""
         while self._read():
             pass
-        if not self._decoded:
+        if not self._batches.decoded:
             self._raise_if_gone()
-        return self._take_decoded()
-
-    def _take_decoded(self) -> list[bytes]:
-        frames = self._decoded
-        self._decoded = []
-        self.counters.received_frames += len(frames)
-        self.counters.received_bytes += sum(map(len, frames)) - len(frames) * self.header_len
-        return frames
+        return self._batches.take()
 
     def _read(self) -> bool:
-        """Read once, and decode it. False: there was nothing, or the link is lost."""
+        """Read once. False: there was nothing, or the link is lost."""
         sock = self._socket
         if sock is None:
             return False
-        try:
-            size = sock.recv_into(self._buffer)
-            if size == 0:
-                self._lose("the other end closed it")
-                return False
-            self._decoded += self._decoder.feed(self._view[:size].tobytes())
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            self._lose(error.strerror or str(error))
-            return False
-        except FramingError as error:
-            self._lose(str(error))
-            return False
-        return True
+        there = self._batches.read(sock)
+        if self._batches.failure:
+            self._lose(self._batches.failure)
+        return there
 
     # Sending
 
     def send_batch(self, frames: list[Frame], start: int = 0) -> int:
-        """Send frames[start:]; give the index of the first one not taken.
-
-        A frame that was only partly written is not taken. Its rest stays here and is written first next time,
-        whatever comes then, as the stream would have no meaning without it.
-        """
+        """Send frames[start:]; give the index of the first one not taken."""
         self._raise_if_gone()
-        total = len(frames)
-        if self._tail and self.connected:
-            unfinished = self._tail_of
-            if self._flush_tail() and start < total and frames[start] is unfinished:
-                start += 1
-        while start < total and self.connected and not self._tail:
-            end = run_end(frames, start, _RUN)
-            if end == start:
-                self.counters.dropped_send += 1
-                start += 1
-                continue
-            start = self._send_run(frames, start, end)
-            if start < end:
-                break
-        if not self.connected:
+        sock = self._socket
+        if sock is not None:
+            start = self._batches.send(sock, frames, start)
+            if not self._batches.failure:
+                return start
+            self._lose(self._batches.failure)
             self._raise_if_gone()
-            self.counters.dropped_send += total - start
-            return total
-        return start
-
-    def _send_run(self, frames: list[Frame], start: int, end: int) -> int:
-        """Send frames[start:end]; gives the index of the first one not wholly written, and keeps its rest."""
-        chunks = self._encode(frames, start, end)
-        rest = self._write(chunks)
-        taken = end
-        if rest < sum(map(len, chunks)):
-            # Rare: a socket is full once for thousands of frames. So where each frame ends is not noted
-            # before, but found out now.
-            taken = start
-            chunks = self._encode(frames, taken, taken + 1)
-            while rest >= (size := sum(map(len, chunks))):
-                rest -= size
-                taken += 1
-                chunks = self._encode(frames, taken, taken + 1)
-            if rest and self.connected:
-                self._tail = _after(chunks, rest)
-                self._tail_of = frames[taken]
-        self._count_sent(frames, start, taken)
-        return taken
-
-    def _encode(self, frames: list[Frame], start: int, end: int) -> list[bytes]:
-        return encode(frames, self._vnet, self._decoder.peer_header_len, start, end)
-
-    def _flush_tail(self) -> bool:
-        """Write the rest of a frame that was partly written; gives whether that is done now."""
-        self._tail = _after(self._tail, self._write(self._tail))
-        if self._tail or not self.connected:
-            return False
-        if self._tail_of is not None:
-            self._count_sent([self._tail_of], 0, 1)
-            self._tail_of = None
-        return True
-
-    def _write(self, chunks: list[bytes]) -> int:
-        """Write chunks; gives how many bytes were written."""
-        written = 0
-        for at in range(0, len(chunks), _IOV_MAX):
-            part = chunks[at : at + _IOV_MAX]
-            sock = self._socket
-            if sock is None:
-                break
-            try:
-                size = sock.sendmsg(part)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                self._lose(error.strerror or str(error))
-                break
-            written += size
-            if size < sum(map(len, part)):
-                break
-        return written
-
-    def _count_sent(self, frames: list[Frame], start: int, end: int) -> None:
-        self.counters.sent_frames += end - start
-        self.counters.sent_bytes += bytes_in(frames, start, end)
+        self.counters.dropped_send += len(frames) - start
+        return len(frames)
 
     async def wait_writable(self) -> None:
         """Wait until send_batch can take at least one more frame; without a peer it takes, and drops, any."""
@@ -341,12 +236,3 @@ class StreamPort(FramePort):
             await trio.lowlevel.wait_writable(sock)
         except trio.ClosedResourceError:
             self._raise_if_gone()
-
-
-def _after(chunks: list[bytes], size: int) -> list[bytes]:
-    """Give what follows the first `size` bytes of chunks."""
-    for index, chunk in enumerate(chunks):
-        if size < len(chunk):
-            return [chunk[size:], *chunks[index + 1 :]]
-        size -= len(chunk)
-    return []

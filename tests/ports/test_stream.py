@@ -8,7 +8,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from colo_compare.errors import PortClosed, PortUnavailable
-from colo_compare.ports.stream import READ, StreamPort
+from colo_compare.ports.stream import StreamPort
+from colo_compare.ports.stream_batch import READ
 from colo_compare.ports.stream_link import listen
 from colo_compare.wire.frame import VNET_HEADER_LEN, Frame, parse_frame
 from tests import frames
