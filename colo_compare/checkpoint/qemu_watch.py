@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -104,14 +105,14 @@ class Watch:
             return
         self._examining = True
         try:
-            side = await self._find_guilty(guilty)
+            guests = dict(self._backend.guests)  # while they are asked, one may take the other's place
+            side = await self._find_guilty(guests, guilty)
             if side is not None:
-                await self._lose(self._backend.guests[side], detail)
+                await self._lose(guests[side], detail)
         finally:
             self._examining = False
 
-    async def _find_guilty(self, otherwise: int | None) -> int | None:
-        guests = dict(self._backend.guests)
+    async def _find_guilty(self, guests: Mapping[int, QemuGuest], otherwise: int | None) -> int | None:
         for side, guest in guests.items():
             if guest.dead:
                 return side

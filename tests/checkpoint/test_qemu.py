@@ -486,6 +486,21 @@ async def test_the_secondary_hangs_in_mid_checkpoint(pair: FakePair, running: Ru
     assert pair.log[-2:] == ["primary: cont", f"primary: {HEARTBEAT}"]
 
 
+async def test_who_is_to_blame_is_found_when_the_other_one_has_taken_over(
+    pair: FakePair, running: Running
+) -> None:
+    """The dead primary's place is the survivor's by then, which must not be taken for it."""
+    async with running(heartbeat_timeout=Duration(0.3)) as (backend, proxy):
+        await backend.request(request())
+        pair.primary.hangs = True
+        await pair.secondary.tell("COLO_EXIT", mode="secondary", reason="error")
+        await until(lambda: backend._watch._examining)
+        await backend.promote(SECONDARY)
+        await until(lambda: not backend._watch._examining)
+        assert proxy.reports[-1] == "committed 1"
+    assert len(pair.fenced) == 1
+
+
 async def test_the_connection_of_the_pair_breaks(pair: FakePair, running: Running) -> None:
     async with running() as (_, proxy):
         await pair.primary.tell("COLO_EXIT", mode="primary", reason="error")
