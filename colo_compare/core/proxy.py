@@ -277,6 +277,14 @@ class Proxy:
         self._ledger.now = now
         self._pair.promote()
 
+    def forget_flows(self, now: float) -> None:
+        """Note that the only guest has gone on unheard: its TCP flows are picked up again in mid-stream.
+
+        Else what it said meanwhile would be a hole in them, and what it says from now on wait for that.
+        """
+        self._ledger.now = now
+        self._dispatch.tcp.forget()
+
     def protect(self, now: float) -> None:
         """Note that there is a new secondary: request a checkpoint (reason startup), then compare."""
         self._ledger.now = now

@@ -369,6 +369,12 @@ class TcpComparer:
             flow.short_ack = None
             flow.alone = False
 
+    def forget(self) -> None:
+        """Forget all flows."""
+        for flow in list(self.table.flows.values()):
+            self.table.evict(flow)
+        self.ahead = {}
+
     def leave_alone(self) -> None:
         """Let every flow be one that the new secondary has never heard of."""
         for flow in self.table.flows.values():

@@ -252,6 +252,20 @@ def test_promotion_and_protection(play: Playbook) -> None:
     play.both(s.datagram(b"x"), new.datagram(b"x"))
 
 
+def test_a_guest_that_went_on_unheard() -> None:
+    """Between QEMU's filters one that took over speaks past the proxy, until it has a new secondary."""
+    play = Playbook(dataclasses.replace(QUIET, mirror=False, rewrite=False))
+    _, p, s = play.tcp(secondary_isn=10_000, secondary_clock=0)
+    play.both(p.syn_ack(ack=1), s.syn_ack(ack=1))
+    play.both(p.data(b"one", ack=8), s.data(b"one", ack=8))
+    play.promote()
+    play.forget(s.data(b"said to the client alone"))
+    play.proxy.forget_flows(play.now)
+    assert play.proxy.flow_count == 0
+    (new,) = play.protect_again()
+    play.both(s.data(b"two"), new.data(b"two"))
+
+
 # Modes and settings
 
 

@@ -408,3 +408,16 @@ def test_what_a_drop_in_heard_before_any_handshake_of_the_primary_outlives_it() 
     said = [s.syn_ack(ack=1), s.data(b"one", ack=8)]
     play.secondary(*said)
     play.promote(flushes=said)
+
+
+def test_a_drop_in_forgets_connections_that_went_on_unheard() -> None:
+    play = Playbook(dataclasses.replace(QUIET, mirror=False, rewrite=False))
+    _, _, s = play.tcp(secondary_isn=10_000, secondary_clock=0)
+    said = [s.syn_ack(ack=1), s.data(b"one", ack=8)]
+    play.secondary(*said)
+    play.promote(flushes=said)
+    play.proxy.forget_flows(play.now)
+    assert comparer(play).table.counts() == {"half_open": 0, "established": 0, "closed": 0}
+    late = s.data(b"two")
+    play.primary(late, releases=[late])  # nobody is asked before there is a secondary
+    assert play.proxy.flow_count == 0
