@@ -376,6 +376,22 @@ class Loop(Traffic):
         self.primary.role = PRIMARY
         return old
 
+    def reconnect_client(self, port: FramePort) -> Link:
+        """Let what is released go out by another client port, which is open; gives the old one's link."""
+        old, link = self.client, self.client_link(port)
+        self.links = [link if each is old else each for each in self.links]
+        self.client = link
+        self._attached.append(port)
+        old.fence("the client has another port")
+        self._serve(link)
+        return old
+
+    def hear_again(self) -> None:
+        """Let what is released go out by the client's port again: the guest speaks past us no longer."""
+        self.way_out = self.client
+        with self.core():
+            self.proxy.forget_flows(trio.current_time())
+
     def attach(self, link: Link) -> None:
         """Take a new secondary, in the place of the lost link of its name, and ask for a checkpoint."""
         self.links = [link if each.name == link.name else each for each in self.links]

@@ -8,6 +8,7 @@ is lost as any other is.
 
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -59,12 +60,19 @@ class Protection:
             )
         return next(link for link in self._loop.links if link.role == LOST)
 
-    async def protect(self, port: FramePort, options: msgspec.Struct, patience: float = math.inf) -> None:
+    async def protect(
+        self,
+        port: FramePort,
+        options: msgspec.Struct,
+        patience: float = math.inf,
+        client: FramePort | None = None,
+    ) -> None:
         """Protect the guest that runs alone with the guest behind this port, which is not open yet.
 
-        `options`: an instance of the checkpointer's Options. Returns when the pair is protected. Raises
-        ProtectionFailed, PortError or ConfigError when that comes to nothing, or is not done after `patience`
-        seconds: the guest runs alone as before.
+        `options`: an instance of the checkpointer's Options. `client`: the client's port from now on, not
+        open yet, where the old one went with the old primary and is to be at another place. Returns when the
+        pair is protected. Raises ProtectionFailed, PortError or ConfigError when that comes to nothing, or is
+        not done after `patience` seconds: the guest runs alone as before.
         """
         if self._scope is not None:
             raise ProtectionFailed(
@@ -75,7 +83,7 @@ class Protection:
         self._given_up = f"not done within {patience:g} s"
         try:
             with trio.CancelScope(deadline=self.since + patience) as self._scope:
-                await self._join(port, options)
+                await self._join(port, options, client)
                 return
             if self._link is not None:
                 self._loop.failover.report(self._link, self._given_up)
@@ -88,16 +96,19 @@ class Protection:
             self._link = None
             self.url = ""
 
-    async def _join(self, port: FramePort, options: msgspec.Struct) -> None:
+    async def _join(self, port: FramePort, options: msgspec.Struct, client: FramePort | None) -> None:
         logger.info("port %s is to be a new secondary's", port.url)
         # The backend may still be at the other guest's grave, and the port that is reopened in our hands.
         await self._loop.failover.settled()
         name = self._check()
+        if client is not None and not self._checkpointer.releases_by_port:
+            raise ProtectionFailed(f"the client's port ({self._loop.client.port.url}) did not go: leave it")
         mode = self._loop.proxy.mode
         await port.open()
         try:
-            await _wait_for_peer(port)
-            await self._form_pair(NewSecondary(name, port.url, options))
+            await _wait_for_peer(port, "start the new guest first")
+            connect_client = partial(self._connect_client, client)
+            await self._form_pair(NewSecondary(name, port.url, options, connect_client))
             if self._loop.proxy.mode != mode:
                 await self._dissolve_pair()
         except BaseException:
@@ -133,6 +144,24 @@ class Protection:
             raise ProtectionFailed(describe(error)) from error
         finally:
             self.pairing = False
+
+    async def _connect_client(self, port: FramePort | None) -> None:
+        """Let what is released go out by the client's port again, or by this one in its place."""
+        loop = self._loop
+        hint = "what the guest that is left listens on must be the client's port"
+        if port is None:
+            await _wait_for_peer(loop.client.port, hint)
+        else:
+            await port.open()
+            try:
+                await _wait_for_peer(port, hint)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await port.aclose()
+                raise
+            old = loop.reconnect_client(port)
+            await old.port.aclose()
+        loop.hear_again()
 
     async def _dissolve_pair(self) -> None:
         """Let the pair be none again, as the operator wants something else now. Raises ProtectionFailed."""
@@ -179,9 +208,9 @@ class Protection:
             self._scope.cancel()
 
 
-async def _wait_for_peer(port: FramePort) -> None:
+async def _wait_for_peer(port: FramePort, hint: str) -> None:
     """Wait until somebody is at the other end. Raises ProtectionFailed, PortClosed."""
     with trio.move_on_after(PEER_LIMIT):
         await port.wait_connected()
         return
-    raise ProtectionFailed(f"nobody is at the other end within {PEER_LIMIT:g} s: start the new guest first")
+    raise ProtectionFailed(f"nobody is at the other end of {port.url} within {PEER_LIMIT:g} s: {hint}")

@@ -36,7 +36,7 @@ class Traffic(ABC):
     ) -> None:
         self.settings = settings
         self.proxy = Proxy(settings, now)
-        self.client = Link(CLIENT, client) if settings.mirror else FilterLink(client)
+        self.client = self.client_link(client)
         self.primary = Link(PRIMARY, primary)
         self.secondary: Link | None = Link(SECONDARY, secondary)
         self.way_out = self.client  # where what is released goes
@@ -99,6 +99,10 @@ class Traffic(ABC):
     def open_gates(self) -> None:
         """Let those readers go on whose frames have room now."""
         _open_gates(self)
+
+    def client_link(self, port: FramePort) -> Link:
+        """Give a link for a port of the client."""
+        return Link(CLIENT, port) if self.settings.mirror else FilterLink(port)
 
     def redirect(self) -> None:
         """Let what is released go out by the primary's port, as the client's was that of another QEMU."""

@@ -83,6 +83,7 @@ class Scripted(Checkpointer):
         await self._do(f"abandon {SIDE_NAMES[side]}", self.on_abandon())
 
     async def protect(self, new: NewSecondary) -> None:
+        self.connect_client = new.connect_client
         await self._do(f"protect {new.port} {new.url}", self.on_protect())
 
     def advised_interval(self) -> float:

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from colo_compare.core.actions import SecondaryJoined
-from colo_compare.core.sides import PRIMARY, SECONDARY
+from colo_compare.core.sides import CLIENT, PRIMARY, SECONDARY
 from colo_compare.errors import (
     ColoCompareError,
     PortClosed,
@@ -20,6 +20,7 @@ from colo_compare.errors import (
 from colo_compare.failover import FENCING_LIMIT
 from colo_compare.ports.memory import MemoryPort, memory_pair
 from colo_compare.protection import PEER_LIMIT
+from tests.conversation import Packet
 from tests.rig import ABLE, SETTINGS, Nothing, Rig, Scripted, hang, seen
 
 
@@ -32,20 +33,22 @@ class Newcomer:
         self.error: ColoCompareError | None = None
         self.ended = trio.Event()
 
-    async def protect(self, patience: float = float("inf")) -> None:
+    async def protect(self, patience: float = float("inf"), client: MemoryPort | None = None) -> None:
         """Attach it; what comes of that is kept."""
         try:
-            await self.rig.loop.protection.protect(self.near, Nothing(), patience)
+            await self.rig.loop.protection.protect(self.near, Nothing(), patience, client)
         except ColoCompareError as error:
             self.error = error
         self.ended.set()
 
     @asynccontextmanager
-    async def joining(self, patience: float = float("inf")) -> AsyncIterator["Newcomer"]:
+    async def joining(
+        self, patience: float = float("inf"), client: MemoryPort | None = None
+    ) -> AsyncIterator["Newcomer"]:
         """Attach it beside the block."""
         await self.far.open()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.protect, patience)
+            nursery.start_soon(self.protect, patience, client)
             await self.rig.settle()
             yield self
 
@@ -60,6 +63,17 @@ class Newcomer:
 async def kill(rig: Rig, port: MemoryPort) -> None:
     await port.aclose()
     await rig.settle()
+
+
+class Silent(MemoryPort):
+    """A port to whose other end nobody comes."""
+
+    async def wait_connected(self) -> None:
+        await trio.sleep_forever()
+
+
+def silent(port: MemoryPort) -> MemoryPort:
+    return Silent(port.url, 0, port._inbox, port._outbox)
 
 
 def is_alone(rig: Rig) -> bool:
@@ -166,6 +180,111 @@ async def test_the_guest_serves_while_its_secondary_is_being_made(mock_clock: Mo
         assert new.error is None
         # What it said before it was the primary's copy is nobody's.
         assert rig.loop.proxy.counters.received[SECONDARY] == 0
+
+
+# Where the guest that is left speaks past the proxy
+
+
+class FilterRig(Rig):
+    """Between QEMU's filters, with a backend that puts a guest behind them again."""
+
+    def __init__(self, clock: MockClock) -> None:
+        super().__init__(clock, replace(SETTINGS, mirror=False, rewrite=False))
+        self.backend.on_promote = self._lose_filters
+        self.backend.on_protect = self._restore_filters
+
+    async def _lose_filters(self) -> None:
+        self.backend.releases_by_port = True
+
+    async def _restore_filters(self) -> None:
+        if self.backend.releases_by_port:
+            await self.backend.connect_client()
+            self.backend.releases_by_port = False
+
+    async def say(self, *ports: MemoryPort) -> bytes:
+        """Let guests say the same, the primary first; gives its frame."""
+        said = rig_data(self)
+        for port in ports:
+            await self.send(port, said)
+        return said.data
+
+
+def rig_data(rig: Rig) -> Packet:
+    return rig.talk.secondary.data(b"in the middle of a connection")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_what_is_released_goes_out_by_the_client_s_port_again(
+    mock_clock: MockClock, elsewhere: bool
+) -> None:
+    rig = FilterRig(mock_clock)
+    async with rig.running():
+        await rig.say(rig.primary, rig.secondary)
+        seen(rig.client)
+        left = rig.secondary
+        await kill(rig, rig.primary)
+        seen(left)  # once more, what the client may not have got
+        rig_data(rig)  # past the proxy
+        near, client = memory_pair(name="elsewhere") if elsewhere else (None, rig.client)
+        await client.open()
+        async with Newcomer(rig).joining(client=near) as new:
+            pass
+        assert new.error is None
+        assert rig.loop.proxy.protected
+        said = rig_data(rig)
+        await rig.send(left, said)
+        assert seen(client) == []
+        await rig.send(new.far, said)
+        assert seen(client) == [said.data]
+        assert seen(left) == []
+        if elsewhere:
+            assert rig.loop.client.port is near
+            with pytest.raises(PortClosed):
+                rig.ports[CLIENT].drain()
+        # And then it dies, too.
+        early = rig.talk.secondary.datagram(b"not matched yet")
+        await rig.send(new.far, early)
+        await kill(rig, left)
+        assert seen(client) == []
+        assert early.data in seen(new.far)
+        async with Newcomer(rig, "fourth").joining() as fourth:
+            pass
+        assert fourth.error is None
+        assert await rig.say(new.far, fourth.far) in seen(client)
+    assert rig.error is None
+    if near is not None:
+        with pytest.raises(PortClosed):
+            near.drain()  # the loop opened it, so it has closed it
+
+
+async def test_nobody_is_where_the_client_s_port_is_to_be(mock_clock: MockClock) -> None:
+    rig = FilterRig(mock_clock)
+    near = silent(memory_pair(name="elsewhere")[0])
+    async with rig.running():
+        await kill(rig, rig.primary)
+        async with Newcomer(rig).joining(client=near) as new:
+            await rig.jump(PEER_LIMIT)
+        assert new.why.startswith(
+            "nobody is at the other end of memory:elsewhere within 10 s: what the guest"
+        )
+        assert is_alone(rig)
+        assert rig.loop.client.port is rig.ports[CLIENT]
+        async with Newcomer(rig, "fourth").joining() as fourth:
+            pass
+        assert fourth.error is None
+    assert rig.error is None
+
+
+async def test_a_client_s_port_that_did_not_go_is_not_replaced(mock_clock: MockClock) -> None:
+    rig = Rig(mock_clock)
+    near, _ = memory_pair(name="elsewhere")
+    async with rig.running():
+        await kill(rig, rig.primary)
+        async with Newcomer(rig).joining(client=near) as new:
+            pass
+        assert new.why == "the client's port (memory:client) did not go: leave it"
+        assert rig.backend.calls[-1] == "promote secondary"
+        assert is_alone(rig)
 
 
 # What is refused
@@ -302,18 +421,16 @@ async def test_a_port_that_cannot_be_opened(mock_clock: MockClock) -> None:
 
 
 async def test_a_port_without_another_end(mock_clock: MockClock) -> None:
-    class Silent(MemoryPort):
-        async def wait_connected(self) -> None:
-            await trio.sleep_forever()
-
     rig = Rig(mock_clock)
     async with rig.running():
         await kill(rig, rig.secondary)
         new = Newcomer(rig)
-        new.near = Silent(new.near.url, 0, new.near._inbox, new.near._outbox)
+        new.near = silent(new.near)
         async with new.joining():
             await rig.jump(PEER_LIMIT)
-        assert new.why == "nobody is at the other end within 10 s: start the new guest first"
+        assert new.why == (
+            "nobody is at the other end of memory:third within 10 s: start the new guest first"
+        )
         assert rig.backend.calls[-1] == "abandon secondary"
         assert is_alone(rig)
 

@@ -17,7 +17,7 @@ The life of the pair, seen from the proxy::
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -50,6 +50,10 @@ class Figures:
     detail: Mapping[str, int | float | str] | None = None  # more, by the backend's own names
 
 
+async def _no_client() -> None:
+    raise ProtectionFailed("the client's port cannot be connected again")
+
+
 @dataclass(frozen=True)
 class NewSecondary:
     """The guest that shall be the secondary of the one that runs alone."""
@@ -57,6 +61,11 @@ class NewSecondary:
     port: str  # the name in the configuration of the port that it is behind: "primary" or "secondary"
     url: str  # of that port now
     options: msgspec.Struct  # an instance of the backend's `Options`: those in force from now on
+
+    # For a backend that `releases_by_port`, to await when the guest that is left listens for the client's
+    # port: what is released goes out there from the return on. What that guest says must be taken from it
+    # only then. Raises ProtectionFailed, PortError.
+    connect_client: Callable[[], Awaitable[None]] = _no_client
 
 
 class CheckpointHandlers(Protocol):
@@ -95,7 +104,8 @@ class Checkpointer(ABC):
     options: msgspec.Struct
 
     # From `promote` on: whether what is sent to the port of the guest that was promoted goes out to clients.
-    # Where the client's port went with the old primary, that is the only way left.
+    # Where the client's port went with the old primary, that is the only way left, until `protect` has made
+    # another one (`NewSecondary.connect_client`).
     releases_by_port: bool = False
 
     def __init__(self, options: msgspec.Struct) -> None:

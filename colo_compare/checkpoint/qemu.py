@@ -7,7 +7,7 @@ The pair's life is in `qemu_sequence`, what a guest can be told in `qemu_guest`,
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -21,7 +21,7 @@ from colo_compare.checkpoint.contract import (
     NewSecondary,
 )
 from colo_compare.checkpoint.pace import Pace
-from colo_compare.checkpoint.qemu_filters import drop_filters
+from colo_compare.checkpoint.qemu_filters import Filters
 from colo_compare.checkpoint.qemu_guest import QemuGuest
 from colo_compare.checkpoint.qemu_options import QemuOptions, check_options, disks_of
 from colo_compare.checkpoint.qemu_pair import check_pair, form_pair, make_pair, part
@@ -80,6 +80,7 @@ class QemuCheckpointer(Checkpointer):
         super().__init__(options)
         check_options(options)
         self._disks = disks_of(options)
+        self._filters = Filters()  # of the guest that took over
         self._watch: Final = Watch(self)
         self.guests: dict[int, QemuGuest] = {}  # by role
         self.handlers: CheckpointHandlers
@@ -330,7 +331,8 @@ class QemuCheckpointer(Checkpointer):
             await survivor.cont()
         await survivor.run_alone(fenced, self.options.fence_timeout)
         if side == SECONDARY:
-            self.releases_by_port = await drop_filters(survivor, self.options.secondary_filters)
+            self._filters = Filters()
+            self.releases_by_port = await self._filters.drop(survivor, self.options.secondary_filters)
         await other.aclose()
         if side == SECONDARY:
             # The monitor that is gone may be where the next guest's will be.
@@ -348,11 +350,11 @@ class QemuCheckpointer(Checkpointer):
         if options.primary != self.options.primary:
             raise ConfigError("$.checkpointer.primary", "is the monitor of the guest that is left: leave it")
         try:
-            await self._protect(options)
+            await self._protect(options, new.connect_client)
         except CheckpointerError as error:
             raise ProtectionFailed(str(error)) from None
 
-    async def _protect(self, options: QemuOptions) -> None:
+    async def _protect(self, options: QemuOptions, connect_client: Callable[[], Awaitable[None]]) -> None:
         if SECONDARY in self.guests:
             await self.abandon(SECONDARY)  # once more, as this failed
         survivor = self.guests.get(PRIMARY)
@@ -365,21 +367,32 @@ class QemuCheckpointer(Checkpointer):
         try:
             await guest.connect(options.tls_dir, options.fence, options.fence_timeout)
             self.read(guest)
+            self._filters.check(options)
             await check_pair(survivor, guest, options.migrate_uri)
-            await self._make_pair(survivor, guest, options)
+            async with self._filters.restoring(survivor, options):
+                await self._make_pair(survivor, guest, options, connect_client)
         except BaseException:
             if SECONDARY not in self.guests:  # else it still has to be fenced, by what it was connected with
                 with trio.CancelScope(shield=True):
                     await guest.aclose()
             raise
         self.options = options
+        self._filters = Filters()
+        self.releases_by_port = False
         self._begin(survivor, guest)
 
-    async def _make_pair(self, survivor: QemuGuest, guest: QemuGuest, options: QemuOptions) -> None:
+    async def _make_pair(
+        self,
+        survivor: QemuGuest,
+        guest: QemuGuest,
+        options: QemuOptions,
+        connect_client: Callable[[], Awaitable[None]],
+    ) -> None:
         disks = disks_of(options)
         self.guests[SECONDARY] = guest
         try:
             await make_pair(survivor, guest, options.migrate_uri, options.migrate_timeout, disks)
+            await self._filters.restore(survivor, connect_client)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await part(survivor, guest, options.fence_timeout)

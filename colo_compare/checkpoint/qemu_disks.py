@@ -12,16 +12,16 @@ memory already copied (pre-switchover) leads past COLO in migration/migration.c.
 """
 
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
 
-from colo_compare.checkpoint.qemu_guest import QemuGuest
+from colo_compare.checkpoint.qemu_guest import QemuGuest, unless_refused
 from colo_compare.checkpoint.qmp_address import MonitorAddress
 from colo_compare.checkpoint.socket_address import UNIX
-from colo_compare.errors import CheckpointerError, MonitorRefused
+from colo_compare.errors import CheckpointerError
 
 logger: Final = logging.getLogger(__name__)
 
@@ -128,8 +128,8 @@ class Disks:
         for disk in self._disks:
             execute = primary.monitor.execute
             child = {"parent": disk.quorum, "child": _SECOND_CHILD}
-            await _unless_refused(execute("x-blockdev-change", child))
-            await _unless_refused(execute("blockdev-del", {"node-name": _node(disk)}))
+            await unless_refused(execute("x-blockdev-change", child))
+            await unless_refused(execute("blockdev-del", {"node-name": _node(disk)}))
 
     async def give_up(self, primary: QemuGuest) -> None:
         """Undo `plug`, as no pair came of it: the primary goes on as it was."""
@@ -137,7 +137,7 @@ class Disks:
             return
         await self.unplug_primary(primary)
         for disk in self._disks:
-            await _unless_refused(
+            await unless_refused(
                 primary.monitor.execute("block-job-cancel", {"device": _job(disk), "force": True})
             )
         if await primary.status() == _PAUSED:
@@ -146,7 +146,7 @@ class Disks:
     async def unplug_secondary(self, secondary: QemuGuest) -> None:
         """Offer its images no more, before the secondary takes over: its halves of the driver then merge."""
         if self._disks:
-            await _unless_refused(secondary.monitor.execute("nbd-server-stop"))
+            await unless_refused(secondary.monitor.execute("nbd-server-stop"))
 
     def _client(self, disk: Disk) -> Mapping[str, Any]:
         return {"driver": "nbd", "server": self._server(nested=False), "export": disk.export}
@@ -181,11 +181,3 @@ async def _wait_for_job(guest: QemuGuest, disk: Disk, states: tuple[str, ...]) -
             if job["id"] == _job(disk) and job["status"] in states:
                 return dict(job)
         await trio.sleep(_LOOK_AGAIN)
-
-
-async def _unless_refused(command: Awaitable[Any]) -> None:
-    """Let QEMU refuse what had been done, or never was to be undone."""
-    try:
-        await command
-    except MonitorRefused as error:
-        logger.debug("%s", error)

@@ -3,6 +3,7 @@
 Commands and their effects: QEMU 7.2, qapi/migration.json and migration/colo.c.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -16,7 +17,10 @@ from colo_compare.checkpoint.qemu_fence import Fence, Fenced, process_behind
 from colo_compare.checkpoint.qmp import Monitor
 from colo_compare.checkpoint.qmp_address import MonitorAddress
 from colo_compare.checkpoint.qmp_protocol import MonitorEvent
+from colo_compare.checkpoint.socket_address import UNIX, SocketAddress
 from colo_compare.errors import MonitorError, MonitorRefused, MonitorTimeout
+
+logger: Final = logging.getLogger(__name__)
 
 # Setting this parameter, to whatever value, makes a primary in COLO begin a checkpoint. The value is when
 # QEMU begins one by itself, counted from the last: as far away as 32 bits of milliseconds allow, 49 days.
@@ -149,6 +153,27 @@ class QemuGuest:
         """Make an object. Raises MonitorError."""
         await self.monitor.execute("object-add", {"qom-type": kind, "id": name, **properties})
 
+    async def listen(self, name: str, address: SocketAddress) -> None:
+        """Make a character device that listens, for one peer at a time. Raises MonitorError."""
+        if address.kind == UNIX:
+            where: dict[str, Any] = {"type": UNIX, "data": {"path": address.path}}
+        else:
+            where = {"type": "inet", "data": {"host": address.host, "port": str(address.port)}}
+        data = {"addr": where, "server": True, "wait": False}
+        await self.monitor.execute("chardev-add", {"id": name, "backend": {"type": "socket", "data": data}})
+
+    async def is_connected(self, name: str) -> bool:
+        """Say whether a character device has a peer now. Raises MonitorError."""
+        devices = await self.monitor.execute("query-chardev")
+        return any(
+            device["label"] == name and not device["filename"].startswith("disconnected:")
+            for device in devices
+        )
+
+    async def remove_device(self, name: str) -> None:
+        """Remove a character device that nothing uses. Raises MonitorError."""
+        await self.monitor.execute("chardev-remove", {"id": name})
+
     async def property_of(self, name: str, key: str) -> Any:
         """Give what a property of one of its objects is. Raises MonitorError."""
         return await self.monitor.execute("qom-get", {"path": f"/objects/{name}", "property": key})
@@ -179,6 +204,14 @@ class QemuGuest:
         if self.process is not None:
             self.process.close()
             self.process = None
+
+
+async def unless_refused(command: Awaitable[Any]) -> None:
+    """Let QEMU refuse what had been done, or never was to be undone."""
+    try:
+        await command
+    except MonitorRefused as error:
+        logger.debug("%s", error)
 
 
 async def _then_cancel(nursery: trio.Nursery, wait: Callable[[], Awaitable[None]]) -> None:

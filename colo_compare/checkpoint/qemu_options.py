@@ -1,14 +1,16 @@
 """The options of the `qemu` backend, and what their types cannot refuse."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 from colo_compare.checkpoint.qemu_disks import Disks
 from colo_compare.checkpoint.qmp_address import MonitorAddress
-from colo_compare.checkpoint.socket_address import TLS
+from colo_compare.checkpoint.socket_address import TLS, SocketAddress
 from colo_compare.errors import ConfigError
 from colo_compare.quantities import Duration
+
+LISTENERS: Final = ("listen_mirror", "listen_released")
 
 
 class QemuOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -25,6 +27,8 @@ class QemuOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fence: tuple[str, ...] = ()  # a program that kills a guest; a local QEMU process is killed without one
     fence_timeout: Duration = Duration(30)
     secondary_filters: tuple[str, ...] = ()  # objects that a secondary must lose when it takes over
+    listen_mirror: str = ""  # where one that took over listens for the filters of its new secondary
+    listen_released: str = ""  # and for the proxy's client port
     disks: dict[str, str] = {}  # quorum of the primary = what the secondary offers for it
     nbd: str = ""  # where the secondary offers its images of them
     copy_disks: bool = True  # before they are a pair; else the images are the same already
@@ -41,6 +45,20 @@ def check_options(options: QemuOptions) -> None:
     if options.primary == options.secondary:
         raise ConfigError("$.checkpointer.secondary", "is the primary's: name its own monitor")
     disks_of(options)
+    for key in LISTENERS:
+        if text := getattr(options, key):
+            listener_at(key, text)
+
+
+def listener_at(key: str, text: str) -> SocketAddress:
+    """Give where a guest is to listen. Raises ConfigError."""
+    try:
+        address = SocketAddress.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"$.checkpointer.{key}", str(error)) from None
+    if address.kind == TLS:
+        raise ConfigError(f"$.checkpointer.{key}", "must be unix:PATH or tcp:HOST:PORT")
+    return address
 
 
 def disks_of(options: QemuOptions) -> Disks:

@@ -18,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port", metavar="URL", default="", help="the new secondary's port (default: that of the lost guest)"
     )
     parser.add_argument(
+        "--client",
+        metavar="URL",
+        default="",
+        help="the client's port from now on, where it went with the old primary (default: the same URL)",
+    )
+    parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
         dest="changes",
@@ -42,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         if not equals:
             raise ConfigError("--set", f'"{change}" sets nothing: write KEY=VALUE')
         changes[key] = value
-    params = {"port": args.port, "set": changes, "timeout": args.timeout}
+    params = {"port": args.port, "client": args.client, "set": changes, "timeout": args.timeout}
     answer = ask(args, "protect", params, timeout=args.timeout + _ANSWER)
     if args.json:
         print_json(answer)

@@ -42,6 +42,7 @@ class _SetParams(msgspec.Struct, forbid_unknown_fields=True):
 
 class _ProtectParams(msgspec.Struct, forbid_unknown_fields=True):
     port: str = ""
+    client: str = ""
     set: dict[str, Any] = {}
     timeout: float = math.inf  # seconds
 
@@ -189,7 +190,8 @@ class ControlMethods:
     async def protect(self, params: dict[str, Any]) -> dict[str, Any]:
         """Give the guest that runs alone a new secondary; answers when the pair is protected.
 
-        `port`: its URL, else that of the guest that was lost. `set`: options of the checkpointer that are
+        `port`: its URL, else that of the guest that was lost. `client`: the client port's, where it went with
+        the old primary and is at another place from now on. `set`: options of the checkpointer that are
         others from now on. Raises ControlRefused.
         """
         wanted = _read(params, _ProtectParams)
@@ -197,11 +199,16 @@ class ControlMethods:
         try:
             lost = loop.protection.lost_link()
             url = wanted.port or lost.port.url
-            check_new_port(url, {link.name: link.port.url for link in loop.links if link is not lost})
+            others = {link.name: link.port.url for link in loop.links if link is not lost}
+            check_new_port(url, others)
+            client = None
+            if wanted.client not in ("", loop.client.port.url):
+                check_new_port(wanted.client, {"primary": loop.primary.port.url, "secondary": url})
+                client = open_port(wanted.client)
             options = loop.checkpointing.checkpointer.options
             if wanted.set:
                 options = change_options(options, wanted.set)
-            await loop.protection.protect(open_port(url), options, wanted.timeout)
+            await loop.protection.protect(open_port(url), options, wanted.timeout, client)
         except ColoCompareError as error:
             raise ControlRefused(f"not protected: {error}") from error
         return {"primary": loop.primary.port.url, "secondary": url, "epoch": loop.proxy.epoch}

@@ -15,8 +15,8 @@ BREATHS = 3
 # Properties of the secondary's filters, by their names.
 REDIRECTOR = {"type": "filter-redirector", "netdev": "n0", "vnet_hdr_support": True}
 FILTERS = {
-    "f1": REDIRECTOR | {"queue": "tx", "outdev": ""},
-    "f2": REDIRECTOR | {"queue": "rx", "outdev": "said"},
+    "f1": REDIRECTOR | {"queue": "tx", "indev": "mirror", "outdev": ""},
+    "f2": REDIRECTOR | {"queue": "rx", "indev": "", "outdev": "said"},
 }
 COMMANDS = ("query-colo-status", "x-colo-lost-heartbeat", "query-status")
 
@@ -42,9 +42,11 @@ class FakeQemu:
         self.on_breath: Callable[[], None] = lambda: None  # called when it was asked so often while locked
         self._breaths = 0
         self.locked = False  # only what is out-of-band does
-        self.refuses: set[str] = set()
+        self.refuses: set[str] = set()  # commands, or "command id"
         self.filters = {name: dict(properties) for name, properties in FILTERS.items()}
         self.added: list[dict[str, Any]] = []  # objects
+        self.devices: dict[str, Any] = {"mirror": None, "said": None}  # where they listen
+        self.peerless: set[str] = set()  # devices to which nobody connects
         self.dead = False
         self._peer: Peer | None = None
 
@@ -71,7 +73,7 @@ class FakeQemu:
         name = command.get("execute") or command["exec-oob"]
         if not name.startswith(("query-", "qmp_")):
             self._pair.log.append(f"{self.name}: {name}")
-        if name in self.refuses:
+        if not self.refuses.isdisjoint((name, f"{name} {command.get('arguments', {}).get('id')}")):
             await peer.say({"error": {"class": "GenericError", "desc": "refused"}, "id": command["id"]})
             return
         value = await getattr(self, f"do_{name.replace('-', '_')}")(command.get("arguments", {}))
@@ -140,9 +142,26 @@ class FakeQemu:
         return {}
 
     async def do_object_del(self, arguments: dict[str, Any]) -> Any:
-        del self.filters[arguments["id"]]
-        self._pair.log.append(f"{self.name}: without {arguments['id']}")
+        name = arguments["id"]
+        self.filters.pop(name, None)
+        self.added = [properties for properties in self.added if properties["id"] != name]
+        self._pair.log.append(f"{self.name}: without {name}")
         return {}
+
+    async def do_chardev_add(self, arguments: dict[str, Any]) -> Any:
+        assert arguments["backend"]["type"] == "socket"
+        self.devices[arguments["id"]] = arguments["backend"]["data"]
+        return {}
+
+    async def do_chardev_remove(self, arguments: dict[str, Any]) -> Any:
+        self.devices.pop(arguments["id"], None)
+        return {}
+
+    async def do_query_chardev(self, arguments: dict[str, Any]) -> Any:
+        return [
+            {"label": name, "filename": "disconnected:unix:/x" if name in self.peerless else "unix:/x"}
+            for name in self.devices
+        ]
 
     async def do_migrate_set_capabilities(self, arguments: dict[str, Any]) -> Any:
         assert arguments == {"capabilities": [{"capability": "x-colo", "state": True}]}

@@ -1,5 +1,6 @@
 """A QEMU guest that runs alone gets a new secondary: what can go wrong, and who is fenced then."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 import trio
 import trio.testing
 
+from colo_compare.checkpoint import qemu_filters
+from colo_compare.checkpoint.contract import Checkpointer, NewSecondary
 from colo_compare.core.sides import SECONDARY
 from colo_compare.errors import ConfigError, ProtectionFailed
 from tests.checkpoint.fake_pair import FakePair
@@ -217,3 +220,184 @@ async def test_a_slow_fence_of_the_old_secondary_says_nothing_of_the_new_one(
         await backend.request(request(2))
         assert "lost secondary" not in proxy.reports
         assert proxy.reports[-1] == "committed 2"
+
+
+# Behind filters
+
+LISTEN = {"listen_mirror": "unix:/run/mirror", "listen_released": "tcp:127.0.0.1:9005"}
+FILTERED = {"secondary_filters": ("f1", "f2"), **LISTEN}
+WAY_OUT, MIRROR, RELEASED, SAID = (f"colo-compare-{name}" for name in ("out", "mirror", "released", "said"))
+
+
+class Client:
+    """The proxy's client port, when it is asked to connect, and what its guest was then."""
+
+    def __init__(self, pair: FakePair) -> None:
+        self._pair = pair
+        self.added: list[str] | None = None  # filters
+        self.error: Exception | None = None
+
+    async def connect(self) -> None:
+        guest = self._pair.primary
+        assert set(guest.devices) == {"said", MIRROR, RELEASED}
+        self.added = [properties["id"] for properties in guest.added]
+        await trio.lowlevel.checkpoint()
+        if self.error is not None:
+            raise self.error
+
+
+async def behind_filters(
+    pair: FakePair, backend: Checkpointer, **changes: Any
+) -> tuple[Client, NewSecondary]:
+    """Give what the operator would say after a failover between filters, and the client's port."""
+    client = Client(pair)
+    new = newcomer(backend, await pair.bring(), **changes)
+    return client, dataclasses.replace(new, connect_client=client.connect)
+
+
+async def test_a_guest_that_took_over_behind_filters_gets_those_of_a_primary(
+    pair: FakePair, running: Running
+) -> None:
+    async with running(**FILTERED) as (backend, proxy):
+        await backend.promote(SECONDARY)
+        survivor = pair.secondary
+        client, new = await behind_filters(pair, backend)
+        pair.log.clear()
+        await backend.protect(new)
+        assert not backend.releases_by_port
+        assert client.added == [WAY_OUT]  # its words are not taken from it before
+        place = {"netdev": "n0", "vnet_hdr_support": True, "position": "tail"}
+        # What comes from the guest passes them from the last to the first.
+        assert survivor.added == [
+            place | {"qom-type": "filter-redirector", "id": RELEASED, "queue": "rx", "indev": RELEASED},
+            place | {"qom-type": "filter-mirror", "id": MIRROR, "queue": "tx", "outdev": MIRROR},
+            place | {"qom-type": "filter-redirector", "id": SAID, "queue": "rx", "outdev": "said"},
+        ]
+        assert survivor.devices == {
+            "said": None,
+            MIRROR: {
+                "addr": {"type": "unix", "data": {"path": "/run/mirror"}},
+                "server": True,
+                "wait": False,
+            },
+            RELEASED: {
+                "addr": {"type": "inet", "data": {"host": "127.0.0.1", "port": "9005"}},
+                "server": True,
+                "wait": False,
+            },
+        }
+        assert pair.log.index("secondary: migrate") < pair.log.index("secondary: object-add")
+        await backend.request(request())
+        assert proxy.reports[-1] == "committed 1"
+        # Its secondary is replaced as any other's: it has its filters.
+        added = list(survivor.added)
+        await backend.abandon(SECONDARY)
+        client, new = await behind_filters(pair, backend)
+        await backend.protect(new)
+        assert client.added is None
+        assert survivor.added == added
+        # And that one takes over, and so on.
+        await backend.request(request(2))
+        await backend.promote(SECONDARY)
+        client, new = await behind_filters(pair, backend)
+        await backend.protect(new)
+        assert client.added == [WAY_OUT]
+
+
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        (f"chardev-add {MIRROR}", "chardev-add"),
+        (f"chardev-add {RELEASED}", "chardev-add"),
+        ("migrate", "migrate"),
+        (f"object-add {RELEASED}", "object-add"),
+        (f"object-add {MIRROR}", "object-add"),
+        (f"object-add {SAID}", "object-add"),
+        ("client", "nobody is there"),
+    ],
+)
+async def test_what_is_refused_leaves_no_filters_behind(
+    pair: FakePair, running: Running, refused: str, words: str
+) -> None:
+    async with running(**FILTERED) as (backend, proxy):
+        await backend.promote(SECONDARY)
+        survivor = pair.secondary
+        client, new = await behind_filters(pair, backend)
+        survivor.refuses.add(refused)
+        if refused == "client":
+            client.error = ProtectionFailed("nobody is there")
+        with pytest.raises(ProtectionFailed, match=words):
+            await backend.protect(new)
+        assert [properties["id"] for properties in survivor.added if properties["id"] != WAY_OUT] == []
+        assert set(survivor.devices) == {"said"}
+        assert (survivor.mode, survivor.status) == ("none", "running")
+        assert backend.releases_by_port
+        assert not backend.ready
+        # Nothing was done to a new guest before the migration.
+        assert len(pair.fenced) == (1 if refused.startswith("chardev-add") else 2)
+        survivor.refuses.clear()
+        client, new = await behind_filters(pair, backend)
+        await backend.protect(new)
+        assert [properties["id"] for properties in survivor.added] == [RELEASED, MIRROR, SAID]
+        await backend.request(request())
+        assert proxy.reports[-1] == "committed 1"
+
+
+@pytest.mark.parametrize(
+    ("device", "words"), [(MIRROR, "the new secondary's"), (RELEASED, "the client's port")]
+)
+async def test_nobody_connects_to_where_the_guest_listens(
+    pair: FakePair, running: Running, device: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu_filters, "PEER_LIMIT", 0.05)
+    async with running(**FILTERED) as (backend, _):
+        await backend.promote(SECONDARY)
+        survivor = pair.secondary
+        survivor.peerless.add(device)
+        _, new = await behind_filters(pair, backend)
+        with pytest.raises(ProtectionFailed, match=f"nobody has connected to its {device} .* {words}"):
+            await backend.protect(new)
+        assert [properties["id"] for properties in survivor.added] == [WAY_OUT]
+
+
+@pytest.mark.parametrize("key", sorted(LISTEN))
+async def test_where_a_guest_that_took_over_shall_listen_must_be_said(
+    pair: FakePair, running: Running, key: str
+) -> None:
+    async with running(**FILTERED | {key: ""}) as (backend, _):
+        await backend.promote(SECONDARY)
+        _, new = await behind_filters(pair, backend)
+        with pytest.raises(ConfigError, match=rf"\$\.checkpointer\.{key}: is missing"):
+            await backend.protect(new)
+        assert len(pair.fenced) == 1
+        _, new = await behind_filters(pair, backend, **LISTEN)
+        await backend.protect(new)
+
+
+@pytest.mark.parametrize("key", sorted(LISTEN))
+@pytest.mark.parametrize(
+    ("text", "words"), [("nonsense", "nonsense"), ("tls:host:1", "must be unix:PATH or tcp:")]
+)
+async def test_where_no_guest_can_listen(make: Make, key: str, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\$\.checkpointer\.{key}: .*{words}"):
+        make(**{key: text})
+
+
+async def test_a_guest_of_whose_filters_nothing_is_known_is_not_half_protected(
+    pair: FakePair, running: Running
+) -> None:
+    """It speaks past the proxy: that would release what nobody has compared."""
+    pair.secondary.refuses.add("qom-get")
+    async with running(**FILTERED) as (backend, _):
+        await backend.promote(SECONDARY)
+        _, new = await behind_filters(pair, backend)
+        with pytest.raises(ProtectionFailed, match="add a primary's by hand, and start the proxy again"):
+            await backend.protect(new)
+        assert len(pair.fenced) == 1
+
+
+async def test_a_client_s_port_without_a_proxy(pair: FakePair, running: Running) -> None:
+    async with running(**FILTERED) as (backend, _):
+        await backend.promote(SECONDARY)
+        with pytest.raises(ProtectionFailed, match="the client's port cannot be connected again"):
+            await backend.protect(newcomer(backend, await pair.bring()))
