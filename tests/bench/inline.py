@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tests.bench import frames, network, programs
 from tests.bench.comparers import Memory
-from tests.bench.network import BRIDGE, PROXY, RELAY, Network
+from tests.bench.network import BRIDGE, PROXY, RELAY, WAITING, Network
 from tests.bench.report import AT_LEAST, AT_MOST, Results, Row, medians, ratio
 
 TABLE = "inline"
@@ -67,7 +67,8 @@ class Inline:
 
     def requests(self) -> None:
         """Measure 64-byte requests and their answers."""
-        found = self._each(partial(_requests, seconds=self.seconds, keep=self.results.latencies))
+        measured = partial(_requests, seconds=self.seconds, keep=self.results.latencies)
+        found = self._each(measured, peers=(*self.peers, WAITING))
         for name in ("p50", "p99"):
             self._row(f"64-byte request/response, {name}", "us", found[name], AT_MOST, 1.3)
 

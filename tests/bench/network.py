@@ -1,4 +1,4 @@
-"""A client, two guests, and one of three things between them: the proxy, the bare relay, or a bridge.
+"""A client, two guests, and between them one of: the proxy, the bare relay, one that waits, a bridge.
 
 The same lab as in the end-to-end tests: network namespaces with the kernel's own TCP, joined by veth pairs.
 """
@@ -21,6 +21,7 @@ from tests.bench.process import cpu_seconds
 from tests.bench.programs import program
 
 PROXY, RELAY, BRIDGE = "proxy", "relay", "bridge"
+WAITING = "relay that waits for both"
 ALL = (PROXY, RELAY, BRIDGE)
 
 
@@ -53,8 +54,9 @@ class Network:
             if self.proxy.status()["compiled"] is not is_compiled():
                 raise RuntimeError("the proxy that runs is another one than the one to be measured")
             self.pid = lab.proxy_namespace.processes[-1].pid
-        elif between == RELAY:
-            self._relay = self._start(lab.proxy_namespace, "relay", "client", "primary", "secondary")
+        elif between in (RELAY, WAITING):
+            words = ["wait"] if between == WAITING else []
+            self._relay = self._start(lab.proxy_namespace, "relay", "client", "primary", "secondary", *words)
             self.pid = self._relay.pid
         else:
             lab.proxy_namespace.call(bridge, "client", "primary")

@@ -1,7 +1,7 @@
 /*
  * The bare relay: what any proxy in user space pays before it compares anything.
  *
- *     relay CLIENT PRIMARY SECONDARY          (names of interfaces)
+ *     relay CLIENT PRIMARY SECONDARY [wait]   (names of interfaces)
  *
  * Three AF_PACKET sockets with the options, buffers and batches of colo_compare/ports/packet.py. The client's
  * frames go to both guests, the primary's to the client, the secondary's are thrown away.
@@ -10,6 +10,9 @@
  * less to feed than the proxy: TCP's acknowledgement number, in frames for the secondary, is turned into that
  * guest's own space, and never beyond what it has sent; TSecr is set to zero, which every Linux accepts.
  * A few loads and stores a frame. Flows are told apart by the client's port alone.
+ *
+ * With "wait" it does what no proxy that compares can avoid: it lets the primary's frames wait until the secondary
+ * has sent as many with payload, for 5 ms at most. For requests, one at a time; it still compares nothing.
  *
  * Prints "ready"; on SIGTERM how many frames came from each side.
  */
@@ -44,7 +47,7 @@ static int fds[3];
 static struct mmsghdr messages[RUN];
 static struct iovec vectors[RUN];
 static char *slots, control[RUN][AUX];
-static unsigned long counts[3];
+static unsigned long counts[3], answers[3]; /* frames, and those with payload */
 static volatile sig_atomic_t stopped;
 
 struct flow {
@@ -170,6 +173,7 @@ static void note(int side, int count)
             flow->first[side] = seq;
             length = 1;
         }
+        answers[side] += length > 0 && !(tcp[13] & 2);
         if (side == SECONDARY && (int32_t)(seq + length - flow->next) > 0)
             flow->next = seq + length;
         if (side == SECONDARY && tcp[13] & 2)
@@ -200,7 +204,7 @@ static void steer(int count)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4)
+    if (argc != 4 && argc != 5)
         return 2;
     slots = mmap(NULL, (size_t)RUN * SLOT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     for (int i = 0; i < 3; i++)
@@ -208,9 +212,14 @@ int main(int argc, char **argv)
     signal(SIGTERM, stop);
     puts("ready");
     fflush(stdout);
-    while (!stopped) {
+    for (int late = 0; !stopped;) {
         struct pollfd ready[3] = {{fds[0], POLLIN, 0}, {fds[1], POLLIN, 0}, {fds[2], POLLIN, 0}};
-        if (poll(ready, 3, -1) < 0)
+        int waits = argc == 5 && !late && answers[SECONDARY] <= answers[PRIMARY];
+        if (waits)
+            ready[PRIMARY].fd = -1;
+        int found = poll(ready, 3, waits ? 5 : -1);
+        late = waits && !found;
+        if (found <= 0)
             continue;
         for (int side = SECONDARY; side >= CLIENT; side--) { /* what a guest says before what answers it */
             if (!ready[side].revents)
