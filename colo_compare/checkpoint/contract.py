@@ -50,6 +50,9 @@ class Figures:
     detail: Mapping[str, int | float | str] | None = None  # more, by the backend's own names
 
 
+Connect = Callable[[], Awaitable[None]]
+
+
 async def _no_client() -> None:
     raise ProtectionFailed("the client's port cannot be connected again")
 
@@ -65,7 +68,7 @@ class NewSecondary:
     # For a backend that `releases_by_port`, to await when the guest that is left listens for the client's
     # port: what is released goes out there from the return on. What that guest says must be taken from it
     # only then. Raises ProtectionFailed, PortError.
-    connect_client: Callable[[], Awaitable[None]] = _no_client
+    connect_client: Connect = _no_client
 
 
 class CheckpointHandlers(Protocol):

@@ -7,7 +7,7 @@ The pair's life is in `qemu_sequence`, what a guest can be told in `qemu_guest`,
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -17,6 +17,7 @@ from colo_compare.checkpoint.contract import (
     Capabilities,
     Checkpointer,
     CheckpointHandlers,
+    Connect,
     Figures,
     NewSecondary,
 )
@@ -134,9 +135,12 @@ class QemuCheckpointer(Checkpointer):
         primary, secondary = guests = self.guests[PRIMARY], self.guests[SECONDARY]
         for guest in guests:
             self.read(guest)
-        await form_pair(
-            primary, secondary, self.options.migrate_uri, self.options.migrate_timeout, self._disks
-        )
+        options = self.options
+        filters = await Filters.of(primary)  # which it had lost before this process began
+        filters.check(options)
+        async with filters.restoring(primary, options):
+            await form_pair(primary, secondary, options.migrate_uri, options.migrate_timeout, self._disks)
+            await filters.restore(primary, trio.lowlevel.checkpoint)  # the client's port is being connected
         self._begin(primary, secondary)
         self._nursery.start_soon(self._watch.over, primary)
         await self._perform_steps()
@@ -354,7 +358,7 @@ class QemuCheckpointer(Checkpointer):
         except CheckpointerError as error:
             raise ProtectionFailed(str(error)) from None
 
-    async def _protect(self, options: QemuOptions, connect_client: Callable[[], Awaitable[None]]) -> None:
+    async def _protect(self, options: QemuOptions, connect_client: Connect) -> None:
         if SECONDARY in self.guests:
             await self.abandon(SECONDARY)  # once more, as this failed
         survivor = self.guests.get(PRIMARY)
@@ -382,11 +386,7 @@ class QemuCheckpointer(Checkpointer):
         self._begin(survivor, guest)
 
     async def _make_pair(
-        self,
-        survivor: QemuGuest,
-        guest: QemuGuest,
-        options: QemuOptions,
-        connect_client: Callable[[], Awaitable[None]],
+        self, survivor: QemuGuest, guest: QemuGuest, options: QemuOptions, connect_client: Connect
     ) -> None:
         disks = disks_of(options)
         self.guests[SECONDARY] = guest

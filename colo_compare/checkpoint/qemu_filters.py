@@ -22,16 +22,17 @@ of its interface from head to tail, what comes from it from tail to head.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 import trio
 
+from colo_compare.checkpoint.contract import Connect
 from colo_compare.checkpoint.qemu_guest import QemuGuest, unless_refused
 from colo_compare.checkpoint.qemu_options import LISTENERS, QemuOptions, listener_at
-from colo_compare.errors import CheckpointerError, ConfigError, MonitorError, MonitorRefused
+from colo_compare.errors import CheckpointerError, MonitorError, MonitorRefused
 
 logger: Final = logging.getLogger(__name__)
 
@@ -57,51 +58,48 @@ class Speech(msgspec.Struct, frozen=True):
 class Filters:
     """The filters that a guest lost when it took over, and those that it gets for a new secondary."""
 
-    def __init__(self) -> None:
-        self._dropped = False
-        self._speech: Speech | None = None  # which the way out has taken over
-        self._idle: list[str] = []  # character devices that led to the dead primary
+    def __init__(self, speech: Speech | None = None) -> None:
+        """`speech`: what the guest's way out has taken over, if it has one."""
+        self._dropped = speech is not None
+        self._speech = speech
+
+    @classmethod
+    async def of(cls, guest: QemuGuest) -> Self:
+        """Give those of a guest that may have taken over before this process began. Raises MonitorError."""
+        try:
+            outdev = await guest.property_of(WAY_OUT, "indev")
+            return cls(await _speech(guest, WAY_OUT, outdev))
+        except MonitorRefused:
+            return cls()
 
     async def drop(self, guest: QemuGuest, names: Sequence[str]) -> bool:
         """Delete the filters of a secondary that takes over; raises MonitorError where that is refused.
 
         Says whether what is sent to its port goes out now.
         """
-        found = [speech for name in names if (speech := await self._look_at(guest, name))]
+        found: list[Speech] = []
+        idle: list[str] = []  # character devices that lead to the dead primary
+        for name in names:
+            with suppress(MonitorRefused):
+                await _look_at(guest, name, found, idle)
         for name in names:
             await guest.delete_object(name)
             self._dropped = True
-        if len(found) != 1:
-            return False
-        (speech,) = found
-        # At the head, which is the last one before the network: a rewriter has seen it already.
-        try:
-            await _add(guest, _REDIRECTOR, WAY_OUT, speech, queue="rx", indev=speech.outdev, position="head")
-        except MonitorRefused as error:
-            logger.warning("what the secondary had said has to be repeated by it: %s", error)
-            return False
-        self._speech = speech
-        return True
-
-    async def _look_at(self, guest: QemuGuest, name: str) -> Speech | None:
-        """Give what is known of a filter that sends what the guest says, None for another one."""
-        try:
-            if await guest.property_of(name, "type") != _REDIRECTOR:
-                return None
-            if indev := await guest.property_of(name, "indev"):
-                self._idle.append(indev)
-            outdev = await guest.property_of(name, "outdev")
-            if await guest.property_of(name, "queue") == "tx" or not outdev:
-                return None
-            netdev = await guest.property_of(name, "netdev")
-            return Speech(netdev, outdev, await guest.property_of(name, "vnet_hdr_support"))
-        except MonitorRefused:
-            return None
+        if len(found) == 1:
+            try:
+                await _let_out(guest, found[0])
+                self._speech = found[0]
+            except MonitorRefused as error:
+                logger.warning("what the secondary had said has to be repeated by it: %s", error)
+        for name in idle:
+            # Where the guest will listen in the dead one's place, it would connect to its own QEMU.
+            await unless_refused(guest.remove_device(name))
+        return self._speech is not None
 
     # A primary's
 
     def check(self, options: QemuOptions) -> None:
-        """Raise ConfigError or CheckpointerError if the guest needs filters, and cannot get them."""
+        """Raise CheckpointerError if the guest needs filters, and cannot get them."""
         if not self._dropped:
             return
         if self._speech is None:
@@ -111,8 +109,9 @@ class Filters:
             )
         for key in LISTENERS:
             if not getattr(options, key):
-                raise ConfigError(
-                    f"$.checkpointer.{key}", "is missing: where shall the guest that took over listen?"
+                raise CheckpointerError(
+                    f"$.checkpointer.{key} is missing: where shall the guest that took over "
+                    f"({options.primary}) listen?"
                 )
 
     @asynccontextmanager
@@ -125,19 +124,15 @@ class Filters:
             yield
             return
         try:
-            for name in self._idle:
-                # One that is on the new primary's old address would connect to its own QEMU.
-                await unless_refused(guest.remove_device(name))
-            self._idle.clear()
             for name, key in zip((MIRROR, RELEASED), LISTENERS, strict=True):
                 await guest.listen(name, listener_at(key, getattr(options, key)))
             yield
         except BaseException:
             with trio.CancelScope(shield=True), suppress(MonitorError):
-                await _take_away(guest)
+                await _take_away(guest, self._speech)
             raise
 
-    async def restore(self, guest: QemuGuest, connect_client: Callable[[], Awaitable[None]]) -> None:
+    async def restore(self, guest: QemuGuest, connect_client: Connect) -> None:
         """Give a guest that lost its filters those of a primary: what it says goes through the proxy again.
 
         Raises CheckpointerError, and what `connect_client` raises.
@@ -153,6 +148,28 @@ class Filters:
         await unless_refused(guest.delete_object(WAY_OUT))
         await _add(guest, _REDIRECTOR, SAID, speech, queue="rx", outdev=speech.outdev)
         logger.info("%s: what it says goes through the proxy again", guest.address)
+
+
+async def _look_at(guest: QemuGuest, name: str, found: list[Speech], idle: list[str]) -> None:
+    """Note what a filter of a secondary sends, or where it hears. Raises MonitorError."""
+    if await guest.property_of(name, "type") != _REDIRECTOR:
+        return
+    if indev := await guest.property_of(name, "indev"):
+        idle.append(indev)
+    outdev = await guest.property_of(name, "outdev")
+    if outdev and await guest.property_of(name, "queue") != "tx":
+        found.append(await _speech(guest, name, outdev))
+
+
+async def _speech(guest: QemuGuest, name: str, outdev: str) -> Speech:
+    netdev = await guest.property_of(name, "netdev")
+    return Speech(netdev, outdev, await guest.property_of(name, "vnet_hdr_support"))
+
+
+async def _let_out(guest: QemuGuest, speech: Speech) -> None:
+    """Let out what is sent to where the proxy heard the guest. Raises MonitorError."""
+    # At the head, which is the last one before the network: a rewriter has seen it already.
+    await _add(guest, _REDIRECTOR, WAY_OUT, speech, queue="rx", indev=speech.outdev, position="head")
 
 
 async def _add(guest: QemuGuest, kind: str, name: str, speech: Speech, **properties: str) -> None:
@@ -172,9 +189,10 @@ async def _wait_for_peer(guest: QemuGuest, name: str, hint: str) -> None:
     )
 
 
-async def _take_away(guest: QemuGuest) -> None:
+async def _take_away(guest: QemuGuest, speech: Speech) -> None:
     """Let the guest speak for itself again, first of all."""
     for name in (SAID, MIRROR, RELEASED):
         await unless_refused(guest.delete_object(name))
     for name in (MIRROR, RELEASED):
         await unless_refused(guest.remove_device(name))
+    await unless_refused(_let_out(guest, speech))

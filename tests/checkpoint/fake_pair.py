@@ -43,7 +43,7 @@ class FakeQemu:
         self._breaths = 0
         self.locked = False  # only what is out-of-band does
         self.refuses: set[str] = set()  # commands, or "command id"
-        self.filters = {name: dict(properties) for name, properties in FILTERS.items()}
+        self.filters: dict[str, dict[str, Any]] = {name: dict(known) for name, known in FILTERS.items()}
         self.added: list[dict[str, Any]] = []  # objects
         self.devices: dict[str, Any] = {"mirror": None, "said": None}  # where they listen
         self.peerless: set[str] = set()  # devices to which nobody connects
@@ -71,12 +71,16 @@ class FakeQemu:
 
     async def _obey(self, peer: Peer, command: dict[str, Any]) -> None:
         name = command.get("execute") or command["exec-oob"]
-        if not name.startswith(("query-", "qmp_")):
+        if not name.startswith(("query-", "qmp_", "qom-get")):
             self._pair.log.append(f"{self.name}: {name}")
         if not self.refuses.isdisjoint((name, f"{name} {command.get('arguments', {}).get('id')}")):
             await peer.say({"error": {"class": "GenericError", "desc": "refused"}, "id": command["id"]})
             return
-        value = await getattr(self, f"do_{name.replace('-', '_')}")(command.get("arguments", {}))
+        try:
+            value = await getattr(self, f"do_{name.replace('-', '_')}")(command.get("arguments", {}))
+        except KeyError as error:
+            await peer.say({"error": {"class": "GenericError", "desc": f"no {error}"}, "id": command["id"]})
+            return
         await peer.say({"return": value, "id": command["id"]})
 
     async def tell(self, name: str, **data: Any) -> None:
@@ -135,15 +139,19 @@ class FakeQemu:
         return {}
 
     async def do_qom_get(self, arguments: dict[str, Any]) -> Any:
-        return self.filters[arguments["path"].removeprefix("/objects/")][arguments["property"]]
+        known = self.filters | {properties["id"]: properties for properties in self.added}
+        return known[arguments["path"].removeprefix("/objects/")][arguments["property"]]
 
     async def do_object_add(self, arguments: dict[str, Any]) -> Any:
+        if arguments["id"] in self.filters or arguments["id"] in [added["id"] for added in self.added]:
+            raise KeyError(arguments["id"])
         self.added.append(arguments)
         return {}
 
     async def do_object_del(self, arguments: dict[str, Any]) -> Any:
         name = arguments["id"]
-        self.filters.pop(name, None)
+        if self.filters.pop(name, None) is None and name not in [added["id"] for added in self.added]:
+            raise KeyError(name)
         self.added = [properties for properties in self.added if properties["id"] != name]
         self._pair.log.append(f"{self.name}: without {name}")
         return {}
@@ -154,7 +162,7 @@ class FakeQemu:
         return {}
 
     async def do_chardev_remove(self, arguments: dict[str, Any]) -> Any:
-        self.devices.pop(arguments["id"], None)
+        del self.devices[arguments["id"]]
         return {}
 
     async def do_query_chardev(self, arguments: dict[str, Any]) -> Any:

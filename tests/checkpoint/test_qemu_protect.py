@@ -11,13 +11,16 @@ import trio.testing
 
 from colo_compare.checkpoint import qemu_filters
 from colo_compare.checkpoint.contract import Checkpointer, NewSecondary
+from colo_compare.checkpoint.qemu import QemuCheckpointer
+from colo_compare.checkpoint.qemu_options import QemuOptions
 from colo_compare.core.sides import SECONDARY
-from colo_compare.errors import ConfigError, ProtectionFailed
+from colo_compare.errors import CheckpointerError, ConfigError, ProtectionFailed
 from tests.checkpoint.fake_pair import FakePair
 from tests.checkpoint.test_qemu import (
     HEARTBEAT,
     SHORT,
     Make,
+    Proxy,
     Running,
     make,
     newcomer,
@@ -328,7 +331,7 @@ async def test_what_is_refused_leaves_no_filters_behind(
             client.error = ProtectionFailed("nobody is there")
         with pytest.raises(ProtectionFailed, match=words):
             await backend.protect(new)
-        assert [properties["id"] for properties in survivor.added if properties["id"] != WAY_OUT] == []
+        assert [properties["id"] for properties in survivor.added] == [WAY_OUT]
         assert set(survivor.devices) == {"said"}
         assert (survivor.mode, survivor.status) == ("none", "running")
         assert backend.releases_by_port
@@ -367,7 +370,7 @@ async def test_where_a_guest_that_took_over_shall_listen_must_be_said(
     async with running(**FILTERED | {key: ""}) as (backend, _):
         await backend.promote(SECONDARY)
         _, new = await behind_filters(pair, backend)
-        with pytest.raises(ConfigError, match=rf"\$\.checkpointer\.{key}: is missing"):
+        with pytest.raises(ProtectionFailed, match=rf"\$\.checkpointer\.{key} is missing"):
             await backend.protect(new)
         assert len(pair.fenced) == 1
         _, new = await behind_filters(pair, backend, **LISTEN)
@@ -401,3 +404,33 @@ async def test_a_client_s_port_without_a_proxy(pair: FakePair, running: Running)
         await backend.promote(SECONDARY)
         with pytest.raises(ProtectionFailed, match="the client's port cannot be connected again"):
             await backend.protect(newcomer(backend, await pair.bring()))
+
+
+async def test_a_proxy_that_is_started_after_the_failover(pair: FakePair, running: Running) -> None:
+    async with running(**FILTERED) as (backend, _):
+        await backend.promote(SECONDARY)
+    new = newcomer(backend, await pair.bring()).options
+    assert isinstance(new, QemuOptions)
+    survivor = pair.primary
+    survivor.peerless.add(RELEASED)
+    again = QemuCheckpointer(new)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(again.run, Proxy())
+        await until(lambda: RELEASED in survivor.devices and survivor.mode == "primary")
+        assert not again.ready
+        survivor.peerless.clear()  # the client's port is there
+        await until(lambda: again.ready)
+        assert [properties["id"] for properties in survivor.added] == [RELEASED, MIRROR, SAID]
+        assert not again.releases_by_port
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_proxy_that_is_started_after_the_failover_must_know_where_to_listen(
+    pair: FakePair, running: Running
+) -> None:
+    async with running(**FILTERED) as (backend, _):
+        await backend.promote(SECONDARY)
+    new = newcomer(backend, await pair.bring(), listen_mirror="").options
+    assert isinstance(new, QemuOptions)
+    with pytest.raises(CheckpointerError, match=r"\$\.checkpointer\.listen_mirror is missing"):
+        await QemuCheckpointer(new).run(Proxy())

@@ -80,13 +80,19 @@ class DropInLab(Lab):
         self.namespace.call(join_bridge, machine.name)
         return machine
 
-    def protect_again(self, machine: Machine, limit: float = 60.0) -> None:
-        """Make it the secondary of the guest that runs alone. Raises ControlRefused, and ControlError."""
+    def protect_again(
+        self, machine: Machine, limit: float = 60.0, *, client: str = "", released: str = ""
+    ) -> None:
+        """Make it the secondary of the guest that runs alone. Raises ControlRefused, and ControlError.
+
+        `client` and `released`: another client port, and another place where the guest is to listen for it.
+        """
         changes = {"secondary": f"unix:{machine.qmp}", "migrate_uri": f"unix:{machine.migration}"}
-        client = ""
         if self.tcp:
             changes |= {"listen_mirror": f"tcp:{_MIRROR}", "listen_released": f"tcp:{_RELEASED}"}
             client = self._port(f"stream+tcp://{_RELEASED}")
+        if released:
+            changes["listen_released"] = released
         params = {"set": changes, "client": client, "timeout": limit}
         call(self.directory / "control.sock", "protect", params, timeout=limit + 30.0)
 
@@ -95,7 +101,8 @@ class DropInLab(Lab):
 
     def proxy_tables(self) -> dict[str, Table]:
         """Give how the proxy is attached: where colo-compare has primary_in, secondary_in and outdev."""
-        ports = {"client": "released", "primary": "said", "secondary": "said2"}
+        primary, secondary = self.machines[-2:]
+        ports = {"client": "released", "primary": self._place(primary), "secondary": self._place(secondary)}
         return {
             "proxy": {"mode": "protect", "mirror": False, "rewrite": False},
             "ports": {

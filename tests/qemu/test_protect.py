@@ -243,3 +243,54 @@ def test_guests_that_took_over_behind_filters_are_protected_again(
         assert "reasons=timeout" not in lab.proxy.log.read_text()
     assert lab.counters()["promotions"] == 2
     assert_sound(lab, third)
+
+
+def test_what_is_refused_leaves_a_guest_that_took_over_behind_filters_as_it_was(
+    pair: Callable[..., DropInLab],
+) -> None:
+    """Before anything has begun, and when the pair is made already."""
+    lab = pair(DropInLab)
+    first, second = lab.machines
+    lab.checkpoint()
+    with talking(lab), Load(lab):
+        lose(lab, first)
+        new = lab.bring()
+        for released, client, words in (
+            ("unix:/nowhere/released", "", "chardev-add"),
+            ("", "stream+unix:///nowhere/released?reconnect=0", "nobody answers on /nowhere/released"),
+        ):
+            assert new.alive
+            with pytest.raises(ControlRefused, match=f"not protected: .*{words}"):
+                lab.protect_again(new, released=released, client=client)
+            assert_sound(lab, second)
+            with SpareMonitor(second) as monitor:
+                filters = [found["name"] for found in monitor.execute("qom-list", path="/objects")]
+                assert not {"colo-compare-said", "colo-compare-mirror", "colo-compare-released"} & set(
+                    filters
+                )
+                assert {"colo-compare-out", "rew0"} <= set(filters)
+                devices = [found["label"] for found in monitor.execute("query-chardev")]
+                assert [name for name in devices if name.startswith(("colo", "mirror"))] == []
+        assert not new.alive  # that pair had to come to its end
+        lab.protect_again(lab.bring())
+    assert lab.proxy.status()["protected"]
+
+
+def test_a_proxy_is_started_again_after_a_failover_behind_filters(pair: Callable[..., DropInLab]) -> None:
+    lab = pair(DropInLab)
+    first, second = lab.machines
+    lab.checkpoint()
+    with Connection(lab, ECHO) as connection:
+        assert connection.ask(TALK) == TALK
+        lab.checkpoint()
+        lose(lab, first)
+        third = lab.bring()
+        assert lab.proxy.stop() == 0
+        assert connection.ask(TALK) == TALK
+        lab.protect()
+        before = lab.counters()["released"]["matched"]
+        assert connection.ask(TALK) == TALK
+        assert lab.counters()["released"]["matched"] > before
+        lose(lab, second)
+        assert connection.ask(TALK) == TALK
+    assert_sound(lab, third)

@@ -97,18 +97,20 @@ class Lab:
 
     def proxy_tables(self) -> dict[str, Table]:
         """Give how the proxy is attached."""
-        return {
-            "proxy": {"mode": "protect"},
-            "ports": {"client": "packet:client", "primary": "packet:A", "secondary": "packet:B"},
-        }
+        primary, secondary = self.machines[-2:]
+        ports = {"primary": f"packet:{primary.name}", "secondary": f"packet:{secondary.name}"}
+        return {"proxy": {"mode": "protect"}, "ports": {"client": "packet:client", **ports}}
 
     def checkpointer_options(self) -> Table:
         """Give the backend's options that belong to the wiring."""
         return {}
 
     def protect(self, *, checkpointer: Table | None = None, tcp: bool = False) -> None:
-        """Start the proxy, which makes the pair, and wait until it is protected. `tcp`: of the monitors."""
-        primary, secondary = self.machines
+        """Start the proxy, which makes a pair of the last two, and wait until it is protected.
+
+        `tcp`: of the monitors.
+        """
+        primary, secondary = self.machines[-2:]
         tables: dict[str, Table] = {
             **self.proxy_tables(),
             "checkpointer": {
