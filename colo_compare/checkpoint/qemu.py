@@ -138,9 +138,9 @@ class QemuCheckpointer(Checkpointer):
         options = self.options
         filters = await Filters.of(primary)  # which it had lost before this process began
         filters.check(options)
-        async with filters.restoring(primary, options):
+        async with filters.restoring(primary, options):  # the client's port is being connected already
             await form_pair(primary, secondary, options.migrate_uri, options.migrate_timeout, self._disks)
-            await filters.restore(primary, trio.lowlevel.checkpoint)  # the client's port is being connected
+            await filters.restore(primary, secondary, trio.lowlevel.checkpoint)
         self._begin(primary, secondary)
         self._nursery.start_soon(self._watch.over, primary)
         await self._perform_steps()
@@ -392,7 +392,7 @@ class QemuCheckpointer(Checkpointer):
         self.guests[SECONDARY] = guest
         try:
             await make_pair(survivor, guest, options.migrate_uri, options.migrate_timeout, disks)
-            await self._filters.restore(survivor, connect_client)
+            await self._filters.restore(survivor, guest, connect_client)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await part(survivor, guest, options.fence_timeout)

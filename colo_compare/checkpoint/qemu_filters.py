@@ -132,17 +132,17 @@ class Filters:
                 await _take_away(guest, self._speech)
             raise
 
-    async def restore(self, guest: QemuGuest, connect_client: Connect) -> None:
+    async def restore(self, guest: QemuGuest, other: QemuGuest, connect_client: Connect) -> None:
         """Give a guest that lost its filters those of a primary: what it says goes through the proxy again.
 
-        Raises CheckpointerError, and what `connect_client` raises.
+        `other`: its new secondary. Raises CheckpointerError, and what `connect_client` raises.
         """
         speech = self._speech
         if speech is None:
             return
-        await _wait_for_peer(guest, MIRROR, "the new secondary's mirror must lead there")
+        await _wait_for_peer(guest, MIRROR, other, "the new secondary's mirror must lead there")
         await connect_client()
-        await _wait_for_peer(guest, RELEASED, "the client's port must")
+        await _wait_for_peer(guest, RELEASED, other, "the client's port must")
         await _add(guest, _REDIRECTOR, RELEASED, speech, queue="rx", indev=RELEASED)
         await _add(guest, "filter-mirror", MIRROR, speech, queue="tx", outdev=MIRROR)
         await unless_refused(guest.delete_object(WAY_OUT))
@@ -178,11 +178,13 @@ async def _add(guest: QemuGuest, kind: str, name: str, speech: Speech, **propert
     await guest.add_object(kind, name, place | properties)
 
 
-async def _wait_for_peer(guest: QemuGuest, name: str, hint: str) -> None:
+async def _wait_for_peer(guest: QemuGuest, name: str, other: QemuGuest, hint: str) -> None:
+    """Wait until somebody is at a character device, as long as the other guest lives."""
     with trio.move_on_after(PEER_LIMIT):
         while True:
             if await guest.is_connected(name):
                 return
+            await other.status()
             await trio.sleep(_LOOK_AGAIN)
     raise CheckpointerError(
         f"{guest.address}: nobody has connected to its {name} within {PEER_LIMIT:g} s: {hint}"

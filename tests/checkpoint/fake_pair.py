@@ -47,6 +47,7 @@ class FakeQemu:
         self.added: list[dict[str, Any]] = []  # objects
         self.devices: dict[str, Any] = {"mirror": None, "said": None}  # where they listen
         self.peerless: set[str] = set()  # devices to which nobody connects
+        self.on_look: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint  # when that is asked for
         self.dead = False
         self._peer: Peer | None = None
 
@@ -166,6 +167,7 @@ class FakeQemu:
         return {}
 
     async def do_query_chardev(self, arguments: dict[str, Any]) -> Any:
+        await self.on_look()
         return [
             {"label": name, "filename": "disconnected:unix:/x" if name in self.peerless else "unix:/x"}
             for name in self.devices

@@ -363,6 +363,18 @@ async def test_nobody_connects_to_where_the_guest_listens(
         assert [properties["id"] for properties in survivor.added] == [WAY_OUT]
 
 
+async def test_nobody_waits_for_the_mirror_of_a_dead_guest(pair: FakePair, running: Running) -> None:
+    async with running(**FILTERED) as (backend, _):
+        await backend.promote(SECONDARY)
+        survivor = pair.secondary
+        survivor.peerless.add(MIRROR)
+        _, new = await behind_filters(pair, backend)
+        survivor.on_look = pair.secondary.die
+        with pytest.raises(ProtectionFailed, match="query-status has no answer"):
+            await backend.protect(new)
+        assert [properties["id"] for properties in survivor.added] == [WAY_OUT]
+
+
 @pytest.mark.parametrize("key", sorted(LISTEN))
 async def test_where_a_guest_that_took_over_shall_listen_must_be_said(
     pair: FakePair, running: Running, key: str

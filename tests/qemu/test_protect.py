@@ -118,13 +118,17 @@ def assert_undone(lab: Lab, attempt: Attempt, survivor: Machine) -> None:
     assert_sound(lab, survivor)
 
 
-def test_the_new_guest_is_killed_while_the_pair_is_made(pair: Callable[..., Lab]) -> None:
-    """At a moment that wanders over the whole of the migration."""
-    lab = pair()
+@pytest.mark.parametrize(("kind", "later"), [(Lab, ()), (DropInLab, (0.8, 0.95))], ids=["inline", "drop-in"])
+def test_the_new_guest_is_killed_while_the_pair_is_made(
+    pair: Callable[..., Lab], kind: type[Lab], later: tuple[float, ...]
+) -> None:
+    """At a moment that wanders over the whole of the migration; `later`: and over what comes after it."""
+    lab = pair(kind)
     primary, secondary = lab.machines
+    lab.checkpoint()
     lose(lab, primary)
     with talking(lab):
-        for delay in (0.05, 0.2, 0.35, 0.5, 0.65):
+        for delay in (0.05, 0.2, 0.35, 0.5, 0.65, *later):
             new = lab.bring()
             attempt = Attempt(lab, new)
             time.sleep(delay)  # of QEMU's work, of which nothing tells
