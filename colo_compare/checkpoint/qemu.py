@@ -137,7 +137,7 @@ class QemuCheckpointer(Checkpointer):
             self.read(guest)
         options = self.options
         filters = await Filters.of(primary)  # which it had lost before this process began
-        filters.check(options)
+        await filters.check(options, secondary)
         async with filters.restoring(primary, options):  # the client's port is being connected already
             await form_pair(primary, secondary, options.migrate_uri, options.migrate_timeout, self._disks)
             await filters.restore(primary, secondary, trio.lowlevel.checkpoint)
@@ -371,7 +371,7 @@ class QemuCheckpointer(Checkpointer):
         try:
             await guest.connect(options.tls_dir, options.fence, options.fence_timeout)
             self.read(guest)
-            self._filters.check(options)
+            await self._filters.check(options, guest)
             await check_pair(survivor, guest, options.migrate_uri)
             async with self._filters.restoring(survivor, options):
                 await self._make_pair(survivor, guest, options, connect_client)

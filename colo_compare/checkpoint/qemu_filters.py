@@ -98,8 +98,19 @@ class Filters:
 
     # A primary's
 
-    def check(self, options: QemuOptions) -> None:
-        """Raise CheckpointerError if the guest needs filters, and cannot get them."""
+    async def check(self, options: QemuOptions, other: QemuGuest) -> None:
+        """Raise CheckpointerError if the guest needs filters, and cannot get them, or its secondary has none.
+
+        Changes nothing.
+        """
+        for name in options.secondary_filters:
+            try:
+                await other.property_of(name, "type")
+            except MonitorRefused:
+                raise CheckpointerError(
+                    f"{other.address}: there is no object {name} ($.checkpointer.secondary_filters): nothing "
+                    "would keep that guest from its network; start it with the filters of a secondary"
+                ) from None
         if not self._dropped:
             return
         if self._speech is None:

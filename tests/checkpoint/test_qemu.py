@@ -399,8 +399,8 @@ async def test_what_a_secondary_behind_filters_had_said_goes_out_by_its_port(
 async def test_a_secondary_behind_filters_takes_over_without_a_way_out_by_its_port(
     pair: FakePair, running: Running, refused: str
 ) -> None:
-    pair.secondary.refuses.add(refused)
     async with running(secondary_filters=("f1", "f2")) as (backend, _):
+        pair.secondary.refuses.add(refused)
         await backend.promote(SECONDARY)
         assert not backend.releases_by_port
     assert pair.secondary.filters == {}

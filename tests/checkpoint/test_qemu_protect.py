@@ -402,13 +402,32 @@ async def test_a_guest_of_whose_filters_nothing_is_known_is_not_half_protected(
     pair: FakePair, running: Running
 ) -> None:
     """It speaks past the proxy: that would release what nobody has compared."""
-    pair.secondary.refuses.add("qom-get")
     async with running(**FILTERED) as (backend, _):
+        pair.secondary.refuses.add("qom-get")
         await backend.promote(SECONDARY)
         _, new = await behind_filters(pair, backend)
         with pytest.raises(ProtectionFailed, match="add a primary's by hand, and start the proxy again"):
             await backend.protect(new)
         assert len(pair.fenced) == 1
+
+
+async def test_a_new_guest_without_filters_would_speak_to_the_network(
+    pair: FakePair, running: Running
+) -> None:
+    async with running(**FILTERED) as (backend, _):
+        await backend.promote(SECONDARY)
+        _, new = await behind_filters(pair, backend)
+        del pair.secondary.filters["f2"]
+        with pytest.raises(ProtectionFailed, match=r"no object f2 \(\$\.checkpointer\.secondary_filters\)"):
+            await backend.protect(new)
+        assert len(pair.fenced) == 1
+
+
+async def test_a_secondary_without_filters_does_not_become_one(pair: FakePair, make: Make) -> None:
+    del pair.secondary.filters["f1"]
+    with pytest.raises(CheckpointerError, match=r"no object f1 .* keep that guest from its network"):
+        await make(**FILTERED).run(Proxy())
+    assert pair.log == []
 
 
 async def test_a_client_s_port_without_a_proxy(pair: FakePair, running: Running) -> None:
