@@ -18,14 +18,14 @@ from colo_compare.errors import PortClosed, PortUnavailable
 from colo_compare.ports import batch
 from colo_compare.ports.descriptor import DescriptorPort
 from colo_compare.ports.interface import IFF_UP, interface_flags, known_interfaces, why_down
+from colo_compare.ports.packet_batch import RUN, PacketBatches
 from colo_compare.wire.frame import VNET_HEADER_LEN, parse_frame
 from colo_compare.wire.offload import materialise
-from colo_compare.wire.vnet import EMPTY_VNET_HEADER, NEEDS_CSUM, parse_vnet
+from colo_compare.wire.vnet import EMPTY_VNET_HEADER, NEEDS_CSUM
 
 logger: Final = logging.getLogger(__name__)
 
 ETH_P_ALL: Final = 3  # linux/if_ether.h
-ETH_P_8021Q: Final = 0x8100
 
 SOL_PACKET: Final = 263  # linux/socket.h; the options are linux/if_packet.h's
 PACKET_ADD_MEMBERSHIP: Final = 1
@@ -43,11 +43,8 @@ _STATISTICS: Final = struct.Struct("II")  # struct tpacket_stats: packets, drops
 
 _BUFFER: Final = 64 << 20  # bytes asked of the kernel for each direction
 _ENOUGH: Final = 16 << 20  # bytes; with 4 MiB, 50 downloads at once lost frames in each of ten runs
-RUN: Final = 64  # messages for one system call
 SLOT: Final = 0x11000  # of a received frame: 64 KiB of GSO payload, its headers, and room to see more
 _HEADER_GAP: Final = (10, 12)  # where a kernel before 6.5 leaves out num_buffers
-_MANY: Final = 32  # frames in one read, or
-_MUCH: Final = 32 << 10  # bytes: less of it fills no buffer that is asked for here
 _QUEUE_PAUSE: Final = 0.001  # seconds
 
 # Errors of one frame that say that the interface, not the frame, is the matter.
@@ -61,8 +58,7 @@ class PacketPort(DescriptorPort):
     """
 
     _socket: socket.socket  # these from `open` on
-    _receiver: batch.MessageReceiver
-    _sender: batch.MessageSender
+    _batches: PacketBatches
 
     def __init__(self, url: str, interface: str, vnet_hdr: str = "auto") -> None:
         super().__init__(url, pushes_back=False)
@@ -110,8 +106,9 @@ class PacketPort(DescriptorPort):
                 f"{self.url}: this kernel is too old (Linux 4.20 is needed): {error.strerror}"
             ) from None
         gap = self._ask_for_headers(sock)
-        self._receiver = batch.MessageReceiver(RUN, SLOT, gap)
-        self._sender = batch.MessageSender(RUN, gap)
+        receiver = batch.MessageReceiver(RUN, SLOT, gap)
+        sender = batch.MessageSender(RUN, gap)
+        self._batches = PacketBatches(self.counters, receiver, sender, self._kernel_header_len)
         for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
             try:
                 sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
@@ -161,50 +158,32 @@ class PacketPort(DescriptorPort):
         return gap
 
     def _read(self, limit: int) -> list[bytes]:
-        receiver = self._receiver
-        frames: list[bytes] = []
+        batches = self._batches
+        frames = batches.read(self._fd, limit)
         gone: PortClosed | None = None
         refused = 0
-        while (before := len(frames)) < limit:
-            try:
-                got = receiver.receive(self._fd, frames)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                why = why_down(self._socket, self._index)
-                if not why and refused < limit:
-                    # ENETDOWN: down and up again, which changes nothing. EINVAL: a large frame of a kind that
-                    # this kernel's virtio-net header cannot express (UDP before Linux 6.2); the kernel has
-                    # thrown it away.
-                    refused += 1
-                    self.counters.dropped_receive += error.errno == errno.EINVAL
-                    continue
-                if gone is not None:
-                    break
+        while (error := batches.error) is not None:
+            why = why_down(self._socket, self._index)
+            if not why and refused < limit:
+                # ENETDOWN: down and up again, which changes nothing. EINVAL: a large frame of a kind that
+                # this kernel's virtio-net header cannot express (UDP before Linux 6.2); the kernel has thrown
+                # it away.
+                refused += 1
+                self.counters.dropped_receive += error.errno == errno.EINVAL
+            elif gone is None:
                 # The kernel tells of the end once, and first; what came before it can still be read.
                 gone = self._break(why or f"cannot be read: {error.strerror}")
-                continue
-            if receiver.tags:
-                self._put_tags_back(frames)
-            self.counters.dropped_receive += before + got - len(frames)  # too long for a slot
-            if got < RUN:
+            else:
                 break
+            frames += batches.read(self._fd, max(1, limit - len(frames)))
         if gone is not None and not frames:
             raise gone
         if frames:
             if self.header_len != self._kernel_header_len:
                 frames = without_headers(frames)
-            size = self._count_received(frames)
-            # The receive buffer only overflows while much waits in it.
-            if len(frames) >= _MANY or size >= _MUCH:
+            if batches.count(frames, self.header_len):
                 self._count_kernel_drops()
         return frames
-
-    def _put_tags_back(self, frames: list[bytes]) -> None:
-        """Put back the VLAN tags that the kernel took out."""
-        for index, tpid, tci in self._receiver.tags:
-            tag = struct.pack("!HH", tpid or ETH_P_8021Q, tci)
-            frames[index] = insert_tag(frames[index], self._kernel_header_len, tag)
 
     def _count_kernel_drops(self) -> None:
         """Add what the kernel dropped since the last time: its counter starts anew with each look."""
@@ -212,31 +191,22 @@ class PacketPort(DescriptorPort):
         self.counters.dropped_receive += _STATISTICS.unpack(statistics)[1]
 
     def _write(self, messages: list[bytes]) -> int:
-        total = len(messages)
-        taken = 0
         given = messages
         if self.header_len != self._kernel_header_len:
             given = [EMPTY_VNET_HEADER + message for message in messages]
-        while taken < total:
-            try:
-                sent = self._sender.send(self._fd, given, taken)
-            except BlockingIOError:
+        taken = self._batches.write(self._fd, given, 0)
+        while (error := self._batches.error) is not None:
+            if error.errno == errno.ENOBUFS:
+                self._queue_full = True
                 break
-            except OSError as error:
-                if error.errno == errno.ENOBUFS:
-                    self._queue_full = True
-                    break
-                if error.errno in _INTERFACE_ERRORS:
-                    why = why_down(self._socket, self._index)
-                    if why:
-                        raise self._break(why) from None
-                # EMSGSIZE: longer than the MTU. EINVAL: a virtio-net header that the kernel does not believe.
-                # ENETDOWN with the interface up: no carrier. Sending it again would change nothing.
-                self.counters.dropped_send += 1
-                taken += 1
-                continue
-            self._count_sent(messages, taken, taken + sent)
-            taken += sent
+            if error.errno in _INTERFACE_ERRORS:
+                why = why_down(self._socket, self._index)
+                if why:
+                    raise self._break(why) from None
+            # EMSGSIZE: longer than the MTU. EINVAL: a virtio-net header that the kernel does not believe.
+            # ENETDOWN with the interface up: no carrier. Sending it again would change nothing.
+            self.counters.dropped_send += 1
+            taken = self._batches.write(self._fd, given, taken + 1)
         return taken
 
     async def wait_writable(self) -> None:
@@ -262,16 +232,3 @@ def without_headers(frames: list[bytes]) -> list[bytes]:
         else:
             bare.append(frame[VNET_HEADER_LEN:])
     return bare
-
-
-def insert_tag(frame: bytes, header_len: int, tag: bytes) -> bytes:
-    """Put a VLAN tag of 4 bytes behind the MAC addresses; the virtio-net header's offsets move with it."""
-    at = header_len + 12
-    if not header_len:
-        return frame[:at] + tag + frame[at:]
-    header = parse_vnet(frame)
-    if header.flags & NEEDS_CSUM:
-        header.csum_start += 4
-    if header.hdr_len:
-        header.hdr_len += 4
-    return header.pack() + frame[header_len:at] + tag + frame[at:]

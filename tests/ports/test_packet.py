@@ -14,7 +14,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from colo_compare.errors import PortClosed, PortUnavailable
 from colo_compare.ports import FramePort, batch, packet
-from colo_compare.ports.packet import PacketPort, insert_tag, without_headers
+from colo_compare.ports.packet import PacketPort, without_headers
+from colo_compare.ports.packet_batch import RUN, insert_tag
 from colo_compare.ports.tap import TapPort
 from colo_compare.testing import check_port
 from colo_compare.wire.frame import VNET_HEADER_LEN, Frame, parse_frame
@@ -307,7 +308,7 @@ class Refusing(batch.MessageReceiver):
 
 async def test_frames_that_the_kernel_cannot_express_are_counted(veth: tuple[str, str]) -> None:
     async with port("left") as left, port("right") as right:
-        right._receiver = refusing = Refusing(packet.RUN, packet.SLOT)
+        right._batches.receiver = refusing = Refusing(RUN, packet.SLOT)
         refusing.refusals = 3
         left.send_batch([PLAIN])
         assert len(await right.receive_batch()) == 1
@@ -316,7 +317,7 @@ async def test_frames_that_the_kernel_cannot_express_are_counted(veth: tuple[str
 
 async def test_a_socket_that_gives_nothing_but_errors_is_gone(veth: tuple[str, str]) -> None:
     async with port("left") as left:
-        left._receiver = refusing = Refusing(packet.RUN, packet.SLOT)
+        left._batches.receiver = refusing = Refusing(RUN, packet.SLOT)
         refusing.refusals = 10**9
         with pytest.raises(PortClosed, match="cannot be read: Invalid argument"):
             left.drain()
