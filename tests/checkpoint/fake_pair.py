@@ -31,6 +31,7 @@ class FakeQemu:
         self.version = (7, 2, 22)
         self.commands: tuple[str, ...] = COMMANDS
         self._pair = pair
+        self._goes_on = trio.Event()  # set while it does not hang
         self.reset("primary", "running")
 
     def reset(self, mode: str, status: str) -> None:
@@ -38,7 +39,7 @@ class FakeQemu:
         self.mode = mode
         self.status = status
         self.delay = (1 << 32) - 1
-        self.hangs = False  # nothing answers
+        self.hangs = False
         self.on_breath: Callable[[], None] = lambda: None  # called when it was asked so often while locked
         self._breaths = 0
         self.locked = False  # only what is out-of-band does
@@ -50,6 +51,18 @@ class FakeQemu:
         self.on_look: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint  # when that is asked for
         self.dead = False
         self._peer: Peer | None = None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether nothing is answered: as of a stopped process, before it goes on."""
+        return not self._goes_on.is_set()
+
+    @hangs.setter
+    def hangs(self, hangs: bool) -> None:
+        if hangs:
+            self._goes_on = trio.Event()
+        else:
+            self._goes_on.set()
 
     async def talk(self, peer: Peer) -> None:
         """Serve one client."""
@@ -67,7 +80,8 @@ class FakeQemu:
         self._peer = peer
         while True:
             command = await peer.hear()
-            if not self.hangs and not (self.locked and "execute" in command):
+            await self._goes_on.wait()
+            if not (self.locked and "execute" in command):
                 await self._obey(peer, command)
 
     async def _obey(self, peer: Peer, command: dict[str, Any]) -> None:

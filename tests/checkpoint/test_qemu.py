@@ -407,6 +407,16 @@ async def test_a_secondary_behind_filters_takes_over_without_a_way_out_by_its_po
     assert pair.secondary.added == []
 
 
+async def test_a_secondary_may_have_to_lose_filters_of_other_kinds_too(
+    pair: FakePair, running: Running
+) -> None:
+    pair.secondary.filters["b0"] = {"type": "filter-buffer"}
+    async with running(secondary_filters=("b0", "f1", "f2")) as (backend, _):
+        await backend.promote(SECONDARY)
+        assert backend.releases_by_port
+    assert pair.secondary.filters == {}
+
+
 async def test_a_primary_keeps_its_filters(pair: FakePair, running: Running) -> None:
     async with running(secondary_filters=("f1", "f2")) as (backend, _):
         await backend.abandon(SECONDARY)
