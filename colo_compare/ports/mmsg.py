@@ -152,7 +152,7 @@ class MessageReceiver:
 class MessageSender:
     """Sends up to `count` messages in one call.
 
-    With a gap (start, end), those bytes of each message are left out.
+    With a gap (start, end), those bytes of each message are left out, where it is longer than the gap.
     """
 
     def __init__(self, count: int, gap: tuple[int, int] | None = None) -> None:
@@ -185,12 +185,13 @@ class MessageSender:
             gap_start, gap_end = self._gap
             for i in range(count):
                 message = messages[start + i]
+                behind = len(message) - gap_end
                 vector = vectors[2 * i]
                 vector.base = message
-                vector.length = gap_start
+                vector.length = gap_start if behind > 0 else len(message)
                 vector = vectors[2 * i + 1]
                 vector.base = message[gap_end:]
-                vector.length = len(message) - gap_end
+                vector.length = max(behind, 0)
         sent: int = _sendmmsg(fd, self._headers_at, count, MSG_DONTWAIT)
         if sent < 0:
             code = ctypes.get_errno()

@@ -98,6 +98,14 @@ def test_messages_stay_as_they_were_received(form: ModuleType, sockets: Pair) ->
     assert {hash(a) == hash(b) for a, b in zip(kept, sent, strict=True)} == {True}
 
 
+@pytest.mark.parametrize("size", [1, 4, 5, 8, 9])
+def test_what_does_not_reach_behind_a_gap_is_sent_whole(form: ModuleType, sockets: Pair, size: int) -> None:
+    one, other = sockets
+    message = bytes(range(size))
+    assert form.MessageSender(2, (4, 8)).send(one.fileno(), [b"before", message], 1) == 1
+    assert other.recv(64) == (message if size <= 8 else message[:4] + message[8:])
+
+
 def test_nothing_there_and_no_room(form: ModuleType, sockets: Pair) -> None:
     one, other = sockets
     with pytest.raises(BlockingIOError):
