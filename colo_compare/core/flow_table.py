@@ -17,7 +17,7 @@ from colo_compare.core.tcp_flow import CLOSED, ESTABLISHED, HALF_OPEN, TcpFlow
 from colo_compare.wire.frame import Frame
 
 _SLOT: Final = 4.0  # seconds that one slot of the wheel spans
-_FEW: Final = 2000  # flows that stay in the cache by themselves
+_FEW: Final = 8000  # flows that the cache keeps by itself; at 4,000 to `warm` costs 20 ns more than it saves
 _LOOK: Final = 60.0  # a flow is looked at this often, so that a closed one does not stay for an idle time-out
 
 

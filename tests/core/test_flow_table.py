@@ -74,17 +74,17 @@ def test_a_flow_is_found_by_its_frames(table: FlowTable, tail: bytes) -> None:
 def test_looking_at_flows_early_changes_nothing() -> None:
     ledger = Ledger(Settings(), 1000.0)
     table = FlowTable(ledger, Mirror(ledger))
-    keys = [number.to_bytes(12, "big") for number in range(2001)]
+    keys = [number.to_bytes(12, "big") for number in range(8001)]
     flow = table.add(keys[0])
     for many in (False, True):
         if many:
-            for key in keys[1:2000]:
+            for key in keys[1:8000]:
                 table.add(key)
         ledger.now += 1.0
         ledger.generation += 1
-        table.warm([frame_of(keys[0]), frame_of(keys[2000])])
+        table.warm([frame_of(keys[0]), frame_of(keys[8000])])
         assert (flow.last_seen, flow.generation) == (1000.0, 0)
-        assert len(table.flows) == (2000 if many else 1)
+        assert len(table.flows) == (8000 if many else 1)
 
 
 def test_states(table: FlowTable) -> None:
