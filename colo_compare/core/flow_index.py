@@ -63,7 +63,7 @@ class FlowIndex:
         old = self._find(flow.addresses, flow.ports)
         if old is not None:
             self.remove(old)
-        if self._plain * 2 >= len(self._slots):
+        if self._plain >= len(self._slots):
             self._grow()
         self._plain += 1
         self._chain(flow)
