@@ -76,7 +76,15 @@ class BuildCompiled(build_ext):
         ]
         # A package's __init__ holds nothing to compile. The group's name is that of the shared library.
         paths = [str(path) for path in sources if path.stem != "__init__"]
-        more = ("filter_link", "link", "ports/packet_batch", "ports/stream_batch", "reading_on", "traffic")
+        more = (
+            "filter_link",
+            "link",
+            "ports/counting",
+            "ports/packet_batch",
+            "ports/stream_batch",
+            "reading_on",
+            "traffic",
+        )
         paths += [f"colo_compare/{name}.py" for name in more]
         # In pip's isolated environment there is nothing but what is asked for below: no trio to look into.
         # Other modules' errors, which follow from that, are for the tests to find.

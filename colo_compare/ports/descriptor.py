@@ -9,7 +9,6 @@ from typing import Final
 import trio
 
 from colo_compare.errors import PortClosed
-from colo_compare.ports import batch
 from colo_compare.ports.port import FramePort, PortCounters
 from colo_compare.wire.frame import Frame
 from colo_compare.wire.offload import materialise
@@ -64,19 +63,6 @@ class DescriptorPort(FramePort):
     def _wake_waiters(self) -> None:
         """Make everyone who waits for the descriptor look again."""
         trio.lowlevel.notify_closing(self._fd)
-
-    def _count_received(self, messages: list[bytes]) -> int:
-        """Count messages, and give their bytes; virtio-net headers are no bytes of the network."""
-        size = batch.size_of(messages, 0, len(messages)) - len(messages) * self.header_len
-        counters = self.counters
-        counters.received_frames += len(messages)
-        counters.received_bytes += size
-        return size
-
-    def _count_sent(self, messages: list[bytes], start: int, end: int) -> None:
-        """Count messages[start:end]."""
-        self.counters.sent_frames += end - start
-        self.counters.sent_bytes += batch.size_of(messages, start, end) - (end - start) * self.header_len
 
     def _raise_if_gone(self) -> None:
         if self._gone:

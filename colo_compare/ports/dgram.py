@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+from colo_compare.ports.counting import count_received, count_sent
 from colo_compare.ports.descriptor import DescriptorPort
 from colo_compare.ports.unix_path import UnixPath
 
@@ -67,7 +68,7 @@ class DgramPort(DescriptorPort):
             pass
         if frames:
             self.connected = True
-            self._count_received(frames)
+            count_received(self.counters, frames, self.header_len)
         return frames
 
     def _write(self, messages: list[bytes]) -> int:
@@ -88,7 +89,7 @@ class DgramPort(DescriptorPort):
                 self.connected = True
                 sent.append(message)
             taken += 1
-        self._count_sent(sent, 0, len(sent))
+        count_sent(self.counters, sent, 0, len(sent), self.header_len)
         return taken
 
     async def wait_writable(self) -> None:

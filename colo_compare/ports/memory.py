@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 import trio
 
 from colo_compare.errors import PortClosed
+from colo_compare.ports.counting import count_received, count_sent
 from colo_compare.ports.port import FramePort, PortCounters
 from colo_compare.wire.frame import Frame
 from colo_compare.wire.offload import materialise
@@ -71,8 +72,7 @@ class MemoryPort(FramePort):
             self._raise_other_end_closed()
         frames = [inbox.frames.popleft() for _ in range(min(limit, len(inbox.frames)))]
         if frames:
-            self.counters.received_frames += len(frames)
-            self.counters.received_bytes += sum(map(len, frames)) - len(frames) * self.header_len
+            count_received(self.counters, frames, self.header_len)
             inbox.wake()
         return frames
 
@@ -85,8 +85,7 @@ class MemoryPort(FramePort):
         while start < len(frames) and len(outbox.frames) < outbox.capacity:
             messages = _convert(frames[start], self.header_len)
             outbox.frames += messages  # the segments of one frame may go beyond the capacity
-            self.counters.sent_frames += len(messages)
-            self.counters.sent_bytes += sum(map(len, messages)) - len(messages) * self.header_len
+            count_sent(self.counters, messages, 0, len(messages), self.header_len)
             start += 1
             outbox.wake()
         return start

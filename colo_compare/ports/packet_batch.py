@@ -6,11 +6,12 @@ What an error means is for the port to decide: it comes back in `PacketBatches.e
 import struct
 from typing import Final
 
-from colo_compare.ports.batch import MessageReceiver, MessageSender, size_of
+from colo_compare.ports.batch import MessageReceiver, MessageSender
+from colo_compare.ports.counting import count_received, count_sent
 from colo_compare.ports.port import PortCounters
+from colo_compare.wire.ethernet import VLAN
 from colo_compare.wire.vnet import NEEDS_CSUM, parse_vnet
 
-ETH_P_8021Q: Final = 0x8100  # linux/if_ether.h
 RUN: Final = 64  # messages for one system call
 _MANY: Final = 32  # frames in one read, or
 _MUCH: Final = 32 << 10  # bytes: less of it fills no buffer that a port asks for
@@ -62,7 +63,7 @@ class PacketBatches:
     def _put_tags_back(self, frames: list[bytes]) -> None:
         """Put back the VLAN tags that the kernel took out."""
         for index, tpid, tci in self.receiver.tags:
-            tag = struct.pack("!HH", tpid or ETH_P_8021Q, tci)
+            tag = struct.pack("!HH", tpid or VLAN, tci)
             frames[index] = insert_tag(frames[index], self._header_len, tag)
 
     def count(self, frames: list[bytes], header_len: int) -> bool:
@@ -70,11 +71,8 @@ class PacketBatches:
 
         The receive buffer only overflows while much waits in it.
         """
-        count = len(frames)
-        size = size_of(frames, 0, count) - count * header_len
-        self._counters.received_frames += count
-        self._counters.received_bytes += size
-        return count >= _MANY or size >= _MUCH
+        size = count_received(self._counters, frames, header_len)
+        return len(frames) >= _MANY or size >= _MUCH
 
     def write(self, fd: int, messages: list[bytes], start: int) -> int:
         """Send messages[start:], and count them; give the index of the first one not sent."""
@@ -88,8 +86,7 @@ class PacketBatches:
             except OSError as error:
                 self.error = error
                 break
-            self._counters.sent_frames += sent
-            self._counters.sent_bytes += size_of(messages, taken, taken + sent) - sent * self._header_len
+            count_sent(self._counters, messages, taken, taken + sent, self._header_len)
             taken += sent
         return taken
 

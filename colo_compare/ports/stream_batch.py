@@ -8,6 +8,7 @@ from typing import Final
 
 from colo_compare.errors import FramingError
 from colo_compare.ports.batch import size_of
+from colo_compare.ports.counting import count_received
 from colo_compare.ports.port import PortCounters
 from colo_compare.wire.frame import VNET_HEADER_LEN, Frame
 from colo_compare.wire.stream_framing import StreamDecoder, bytes_in, encode, run_end
@@ -71,9 +72,7 @@ class StreamBatches:
         """Give, and count, what was read."""
         frames = self.decoded
         self.decoded = []
-        count = len(frames)
-        self._counters.received_frames += count
-        self._counters.received_bytes += size_of(frames, 0, count) - count * self._header_len
+        count_received(self._counters, frames, self._header_len)
         return frames
 
     # Sending

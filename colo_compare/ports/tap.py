@@ -14,6 +14,7 @@ from typing import Final
 
 from colo_compare.errors import PortUnavailable
 from colo_compare.ports import batch
+from colo_compare.ports.counting import count_received, count_sent
 from colo_compare.ports.descriptor import RECEIVE_LIMIT, DescriptorPort
 from colo_compare.ports.interface import IFF_UP, interface_flags, set_up
 from colo_compare.wire.frame import VNET_HEADER_LEN
@@ -172,7 +173,7 @@ class TapPort(DescriptorPort):
             gone = self._break(self._why_gone(why))
             if not frames:
                 raise gone
-        self._count_received(frames)
+        count_received(self.counters, frames, self.header_len)
         if len(frames) == RECEIVE_LIMIT:  # the queue overflows only while much waits in it
             drops = self._read_kernel_drops()
             self.counters.dropped_receive += max(0, drops - self._kernel_drops)
@@ -203,7 +204,7 @@ class TapPort(DescriptorPort):
                 self.counters.dropped_send += 1
                 taken += 1
                 continue
-            self._count_sent(messages, taken, taken + sent)
+            count_sent(self.counters, messages, taken, taken + sent, self.header_len)
             taken += sent
         return taken
 
