@@ -18,9 +18,8 @@ from typing import Any, Final
 
 import trio
 
-from colo_compare.checkpoint.qemu_guest import QemuGuest, unless_refused
+from colo_compare.checkpoint.qemu_guest import QemuGuest, qapi_address, unless_refused
 from colo_compare.checkpoint.qmp_address import MonitorAddress
-from colo_compare.checkpoint.socket_address import UNIX
 from colo_compare.errors import CheckpointerError
 
 logger: Final = logging.getLogger(__name__)
@@ -154,11 +153,7 @@ class Disks:
     def _server(self, *, nested: bool) -> Mapping[str, Any]:
         """Give the server's address; `nested`: as the older of QEMU's two types has it."""
         assert self._nbd is not None
-        if self._nbd.kind == UNIX:
-            where: dict[str, Any] = {"path": self._nbd.path}
-        else:
-            where = {"host": self._nbd.host, "port": str(self._nbd.port)}
-        kind = UNIX if self._nbd.kind == UNIX else "inet"
+        kind, where = qapi_address(self._nbd)
         return {"type": kind, "data": where} if nested else {"type": kind, **where}
 
 

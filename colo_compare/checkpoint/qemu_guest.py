@@ -155,11 +155,8 @@ class QemuGuest:
 
     async def listen(self, name: str, address: SocketAddress) -> None:
         """Make a character device that listens, for one peer at a time. Raises MonitorError."""
-        if address.kind == UNIX:
-            where: dict[str, Any] = {"type": UNIX, "data": {"path": address.path}}
-        else:
-            where = {"type": "inet", "data": {"host": address.host, "port": str(address.port)}}
-        data = {"addr": where, "server": True, "wait": False}
+        kind, where = qapi_address(address)
+        data = {"addr": {"type": kind, "data": where}, "server": True, "wait": False}
         await self.monitor.execute("chardev-add", {"id": name, "backend": {"type": "socket", "data": data}})
 
     async def is_connected(self, name: str) -> bool:
@@ -204,6 +201,13 @@ class QemuGuest:
         if self.process is not None:
             self.process.close()
             self.process = None
+
+
+def qapi_address(address: SocketAddress) -> tuple[str, dict[str, str]]:
+    """Give an address as QEMU knows it, its type and the rest (qapi/sockets.json)."""
+    if address.kind == UNIX:
+        return UNIX, {"path": address.path}
+    return "inet", {"host": address.host, "port": str(address.port)}
 
 
 async def unless_refused(command: Awaitable[Any]) -> None:
