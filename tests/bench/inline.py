@@ -65,10 +65,10 @@ class Inline:
         if offloads:
             self._row(f"bulk TCP, {kind}", "CPU s a GB", found["cpu"], AT_MOST, 1.3)
 
-    def requests(self) -> None:
-        """Measure 64-byte requests and their answers."""
+    def requests(self, *more: str) -> None:
+        """Measure 64-byte requests and their answers; `more`: peers that stand beside the others here."""
         measured = partial(_requests, seconds=self.seconds, keep=self.results.latencies)
-        found = self._each(measured, peers=(*self.peers, WAITING))
+        found = self._each(measured, peers=(*self.peers, *more))
         for name in ("p50", "p99"):
             self._row(f"64-byte request/response, {name}", "us", found[name], AT_MOST, 1.3)
 
@@ -158,7 +158,7 @@ def measure(results: Results, rounds: int, short: bool) -> None:
     table.bulk(offloads=True, target=0.9)
     if not short:
         table.bulk(offloads=False, target=0.7)
-    table.requests()
+    table.requests(*([] if short else [WAITING]))
     table.datagrams()
     if not short:
         table.hold(5000)

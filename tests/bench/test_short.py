@@ -61,7 +61,9 @@ def test_beside_a_relay() -> None:
     if why := network.missing() or programs.missing():
         pytest.skip(why)
     results = Results()
-    inline.measure(results, ROUNDS, True)
+    # Requests take half as long in runs where the scheduler puts who talk to each other on one processor:
+    # in so many runs that has come to each of the peers.
+    inline.measure(results, 3 * ROUNDS, True)
     rows = {(row.case, row.unit): row for row in results.rows}
     for (case, unit), measured in BESIDE_A_RELAY.items():
         check(rows[case, unit], measured)
